@@ -1,0 +1,91 @@
+"""BC5CDR: chemicals and diseases in PubMed abstracts. Entity-level F1 (exact span and type, as conlleval's).
+
+    python -m finetuning.bc5cdr --model DIR_OR_NAME --data DIR --output DIR --seeds 5
+
+Citation: Li et al., "BioCreative V CDR task corpus: a resource for chemical disease relation extraction",
+Database 2016, baw068. 500 abstracts each for train, dev and test.
+
+Files, read as they are distributed:
+- BC5CDR-chem and BC5CDR-disease of BioBERT's NERdata (github.com/dmis-lab/biobert): train.tsv, devel.tsv and
+  test.tsv (train_dev.tsv is not needed); one type each, tags B, I, O;
+- BC5CDR-IOB and BC5CDR-IOBES of github.com/cambridgeltl/MTL-Bioinformatics-2016: both types, the same in
+  both;
+- data/ner/bc5cdr of github.com/allenai/scibert: train.txt, dev.txt, test.txt; both types merged into one, as
+  ELECTRAMed used them. Neighbouring mentions of one word each are one entity there: so there are fewer;
+- "recut" are the same abstracts as ELECTRAMed's repository has them, a few sentences cut in two.
+
+| variant                 | sentences train / dev / test | entities train / dev / test     |
+| ----------------------- | ---------------------------- | ------------------------------- |
+| BC5CDR chemical         | 4,560 / 4,581 / 4,797        | 5,203 / 5,347 / 5,385           |
+| BC5CDR disease          | 4,560 / 4,581 / 4,797        | 4,182 / 4,246 / 4,424           |
+| BC5CDR chemical+disease | 4,560 / 4,581 / 4,797        | the two rows above              |
+| BC5CDR merged           | 3,942 / 3,949 / 4,139        | 9,270 / 9,455 / 9,662           |
+| BC5CDR merged, recut    | 3,951 / 3,957 / 4,145        | 9,270 / 9,457 / 9,662           |
+
+Published scores that may stand beside ours are in BENCHMARK below, each with its source. Those of the BLURB
+papers are on the same abstracts and entities, with sentences and words split in BLURB's own way.
+"""
+
+from finetuning import tagging
+from finetuning.config import FinetuneConfig
+from finetuning.conll import UNTYPED
+from finetuning.splits import Benchmark, Variant
+
+SENTENCES = (4560, 4581, 4797)
+CHEMICALS = (5203, 5347, 5385)
+DISEASES = (4182, 4246, 4424)
+PUBMEDBERT = "BLURB, arXiv:2007.15779"
+BIOELECTRA = "BLURB, BioNLP 2021"
+LINKBERT = "BLURB, arXiv:2203.15827"
+ELECTRAMED = "arXiv:2104.09585"
+
+BENCHMARK = Benchmark(
+    name="BC5CDR",
+    variants=(
+        Variant(
+            "BC5CDR chemical",
+            SENTENCES,
+            {UNTYPED: CHEMICALS},
+            rename={UNTYPED: "Chemical"},
+            published=(
+                ("PubMedBERT", 93.33, PUBMEDBERT),
+                ("BioELECTRA", 93.60, BIOELECTRA),
+                ("BioLinkBERT-large", 94.04, LINKBERT),
+            ),
+        ),
+        Variant(
+            "BC5CDR disease",
+            SENTENCES,
+            {UNTYPED: DISEASES},
+            rename={UNTYPED: "Disease"},
+            published=(
+                ("PubMedBERT", 85.62, PUBMEDBERT),
+                ("BioELECTRA", 85.84, BIOELECTRA),
+                ("BioLinkBERT-large", 86.39, LINKBERT),
+            ),
+        ),
+        Variant("BC5CDR chemical+disease", SENTENCES, {"Chemical": CHEMICALS, "Disease": DISEASES}),
+        Variant(
+            "BC5CDR merged",
+            (3942, 3949, 4139),
+            {UNTYPED: (9270, 9455, 9662)},
+            published=(("ELECTRAMed-base", 90.03, f"{ELECTRAMED}, on the recut sentences"),),
+        ),
+        Variant(
+            "BC5CDR merged, recut",
+            (3951, 3957, 4145),
+            {UNTYPED: (9270, 9457, 9662)},
+            published=(("ELECTRAMed-base", 90.03, ELECTRAMED),),
+        ),
+    ),
+    defaults=FinetuneConfig(epochs=20, patience=5, batch_size=32),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; `arguments` stands for sys.argv[1:]."""
+    tagging.main(BENCHMARK, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

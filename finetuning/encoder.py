@@ -1,0 +1,132 @@
+"""Open a Hugging Face encoder: its folder or hub name, tokenizer, weights, and a checksum of all that.
+
+Shared by the benchmark families; nothing to run here. Nothing is fetched from the network for a local folder;
+a hub name is fetched by transformers unless HF_HUB_OFFLINE is set or it is in the cache.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+
+# Byte-level tokenizers mark a word by the blank before it, which a list of words has to be given.
+NEEDS_BLANK_BEFORE_WORDS = {"roberta", "deberta", "longformer", "modernbert"}
+# Their positions start after the padding id, so that fewer are left than the configuration says.
+POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "longformer"}
+FOLDER_FILES = {".json", ".safetensors", ".bin", ".txt", ".model"}  # what decides how a model behaves
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No loading bar and no table of new and unused weights: `load_model` checks those itself."""
+    verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def open_pretrained(auto_class: Any, model: str, **settings: Any) -> Any:
+    """`auto_class.from_pretrained(model)`, its errors as a ValueError of one sentence."""
+    folder = Path(model)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"--model {model} has no config.json: give a Hugging Face folder, such as an exported one"
+        )
+    if not folder.is_dir() and (folder.is_absolute() or model.startswith(".") or model.count("/") > 1):
+        raise ValueError(f"--model {model} is not a folder")
+    try:
+        with quiet_transformers():
+            return auto_class.from_pretrained(
+                model, local_files_only=folder.is_dir(), trust_remote_code=False, **settings
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"--model {model} cannot be opened by {auto_class.__name__}: {reason}") from error
+
+
+def load_config(model: str) -> transformers.PretrainedConfig:
+    """The configuration of `model`, a folder or a hub name."""
+    return open_pretrained(AutoConfig, model)
+
+
+def load_tokenizer(model: str, config: transformers.PretrainedConfig) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of `model`; ValueError if special tokens are absent or ids do not fit the model."""
+    settings = {"add_prefix_space": True} if config.model_type in NEEDS_BLANK_BEFORE_WORDS else {}
+    tokenizer = open_pretrained(AutoTokenizer, model, **settings)
+    vocabulary = tokenizer.get_vocab()
+    if set(vocabulary) <= set(
+        tokenizer.all_special_tokens
+    ):  # what transformers makes of a folder without the files
+        raise ValueError(
+            f"--model {model} has no tokenizer files (tokenizer.json or vocab.txt): copy them there"
+        )
+    absent = [name for name in ("cls", "sep", "pad", "unk") if getattr(tokenizer, f"{name}_token_id") is None]
+    if absent:
+        raise ValueError(
+            f"the tokenizer of --model {model} has no {', '.join(absent)} token: an encoder needs them"
+        )
+    if max(vocabulary.values()) >= config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of --model {model} has ids up to {max(vocabulary.values())}, its embeddings only "
+            f"{config.vocab_size}: tokenizer and weights are not of the same model"
+        )
+    return tokenizer
+
+
+def load_model(auto_class: Any, model: str, **settings: Any) -> transformers.PreTrainedModel:
+    """The encoder of `model` in fp32 under a new head of `auto_class` (AutoModelForTokenClassification, ...).
+
+    Other heads in the folder (ELECTRA's discriminator, BERT's masked LM) are left out. ValueError if weights
+    of the encoder itself are absent or have other shapes: transformers would make them up and only warn.
+    """
+    network, report = open_pretrained(
+        auto_class,
+        model,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # the head of an earlier task, with other labels
+        dtype=torch.float32,  # transformers 5 would otherwise train in the precision of the file
+        **settings,
+    )
+    mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
+    bad = sorted(
+        name
+        for name in set(report["missing_keys"]) | mismatched
+        if name.startswith(network.base_model_prefix + ".") and ".pooler." not in name
+    )
+    if bad:
+        raise ValueError(
+            f"--model {model} lacks {len(bad)} weights of its encoder or has them in another shape "
+            f"(first: {bad[0]}): its weights and its config.json do not belong together"
+        )
+    return network
+
+
+def longest_input(config: transformers.PretrainedConfig) -> int:
+    """Most word pieces of one input, special tokens included, that the model has positions for."""
+    positions = getattr(config, "max_position_embeddings", None) or 1_000_000
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        positions -= config.pad_token_id + 1
+    return positions
+
+
+def fingerprint(model: str, config: transformers.PretrainedConfig) -> str:
+    """SHA-256 over weights, configuration and tokenizer files of a folder; the commit of a hub model."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return f"hub commit {getattr(config, '_commit_hash', None)}"
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in FOLDER_FILES and path.is_file():
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

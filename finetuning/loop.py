@@ -1,0 +1,240 @@
+"""Finetune an encoder on one task: batches, learning rates, the training loop and prediction.
+
+Shared by every benchmark; run one of those, for example
+
+    python -m finetuning.bc5cdr --model DIR --data DIR --output DIR --seeds 5
+
+A family module (finetuning.tagging, ...) hands over a `Task`: the model inputs of each split and the
+functions that make a batch, run the model, give the loss and score the outputs. Then
+
+1. every epoch goes through the training inputs in batches of similar length, padded to the longest of the
+   batch;
+2. AdamW takes one step a batch, each layer with its own learning rate, warmed up and then decayed linearly;
+3. after every epoch the dev split is scored; the best epoch is kept, and training ends when `patience` epochs
+   brought nothing better;
+4. finetuning.results repeats this for several seeds and writes the scores.
+"""
+
+import math
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from finetuning.config import FinetuneConfig
+
+Feature = dict[str, Any]  # one model input: "input_ids" and what its family needs besides
+Batch = dict[str, Any]  # tensors, and "items": how many things the summed loss is over
+POOL_BATCHES = 50  # batches are cut from a shuffled pool of so many, sorted by length
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a benchmark family gives to the loop; outputs are one array [rows, ...] an input, in order."""
+
+    features: dict[str, list[Feature]]  # the inputs of train, dev and test
+    make_model: Callable[[], nn.Module]  # a fresh one; draws the head from torch's current seed
+    collate: Callable[[list[Feature]], Batch]  # pads to the longest
+    forward: Callable[[nn.Module, Batch], Tensor]  # rows of all inputs of the batch one after another
+    rows: Callable[[Feature], int]  # how many of those rows are this input's
+    loss: Callable[[Tensor, Batch], Tensor]  # summed over the batch's items
+    score: Callable[[str, list[np.ndarray]], dict[str, Any]]  # split, its outputs -> scores
+    metric: str  # the score that chooses the epoch and goes into the table
+    save: Callable[[nn.Module, Path], None]  # as a Hugging Face folder
+    write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, for people to read
+
+
+@dataclass
+class Fit:
+    """How one training went. `failure` says why it counts as failed, or is None."""
+
+    history: list[dict[str, float]] = field(default_factory=list)  # epoch, loss, dev, seconds
+    best_epoch: int = 0
+    dev: dict[str, Any] | None = None  # scores of the best epoch; None if the training broke down
+    failure: str | None = None
+
+
+def choose_device() -> torch.device:
+    """The GPU if there is one, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def layer_depths(names: list[str], prefix: str) -> dict[str, int]:
+    """Depth of each parameter: embeddings 0, layer i (from 0) i + 1, head the number of layers + 1.
+
+    `prefix` is the model's `base_model_prefix`: what does not start with it is the head. Parts of the encoder
+    that are neither embeddings nor a numbered layer (a last normalisation) go with the top layer. ALBERT's
+    shared layers are one.
+    """
+    layer = re.compile(r"\.(?:layers?|albert_layer_groups)\.(\d+)\.")
+    numbers = {
+        name: int(found[1])
+        for name in names
+        if name.startswith(prefix + ".") and (found := layer.search(name))
+    }
+    top = max(numbers.values(), default=-1) + 1
+    depths = {}
+    for name in names:
+        if not name.startswith(prefix + "."):
+            depths[name] = top + 1
+        elif name in numbers:
+            depths[name] = numbers[name] + 1
+        else:
+            depths[name] = 0 if "embedding" in name else top
+    return depths
+
+
+def layer_learning_rates(names: list[str], prefix: str, config: FinetuneConfig) -> dict[str, float]:
+    """Peak learning rate of each parameter: config.learning_rate for the head, less by the decay for each
+    layer down.
+
+    With the reference's exponent everything below the head is one decay lower: a pooler that
+    google-research/electra no longer has is still counted (its issues 51 and 64).
+    """
+    depths = layer_depths(names, prefix)
+    head = max(depths.values())
+    extra = int(config.reference_layer_decay_exponent)
+    steps_down = {name: head - depth + (extra if depth < head else 0) for name, depth in depths.items()}
+    return {name: config.learning_rate * config.layer_decay**steps for name, steps in steps_down.items()}
+
+
+def make_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.AdamW:
+    """AdamW with one group for each (learning rate, weight decay); bias-corrected, which short runs need."""
+    parameters = dict(model.named_parameters())
+    rates = layer_learning_rates(list(parameters), getattr(model, "base_model_prefix", ""), config)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = (
+            config.weight_decay if parameter.ndim > 1 else 0.0
+        )  # biases and normalisation weights are vectors
+        groups.setdefault((rates[name], decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
+        eps=config.adam_epsilon,
+    )
+
+
+def schedule_factor(step: int, total: int, warmup_fraction: float) -> float:
+    """Learning rate of step 0, 1, ... total - 1 as a share of the peak: linear up, then down."""
+    warmup = int(total * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (total - step) / max(1, total - warmup)
+
+
+def epoch_batches(lengths: list[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of all inputs in batches of similar length; the order is a function of seed and epoch alone."""
+    chance = random.Random(f"{seed} {epoch}")
+    order = list(range(len(lengths)))
+    chance.shuffle(order)
+    pool = POOL_BATCHES * batch_size
+    batches = []
+    for start in range(0, len(order), pool):
+        part = sorted(order[start : start + pool], key=lambda i: lengths[i])
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    chance.shuffle(batches)
+    return batches
+
+
+def run_model(model: nn.Module, task: Task, batch: Batch, bf16: bool) -> Tensor:
+    """The model's outputs in fp32, [rows of the batch, ...]."""
+    device = next(model.parameters()).device
+    batch.update({name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)})
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return task.forward(model, batch).float()
+
+
+def predict(
+    model: nn.Module, task: Task, features: list[Feature], config: FinetuneConfig
+) -> list[np.ndarray]:
+    """Outputs [rows, ...] for each input, in the order of `features`."""
+    model.eval()
+    order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
+    size = 2 * max(1, config.batch_size // config.gradient_accumulation)
+    outputs: list[Any] = [None] * len(features)
+    with torch.inference_mode():
+        for start in tqdm(range(0, len(order), size), desc="predict", leave=False, disable=None):
+            chosen = order[start : start + size]
+            batch = task.collate([features[i] for i in chosen])
+            rows = run_model(model, task, batch, config.bf16).cpu()
+            parts = rows.split([task.rows(features[i]) for i in chosen])
+            for i, part in zip(chosen, parts, strict=True):
+                outputs[i] = part.numpy()
+    return outputs
+
+
+def train_epoch(
+    model: nn.Module, task: Task, config: FinetuneConfig, batches: list[list[int]], update: Callable[[], None]
+) -> float:
+    """One pass over the batches, `update` after each; the mean loss of an item (not finite if one is not)."""
+    model.train()
+    features = task.features["train"]
+    total, items = torch.zeros((), dtype=torch.float64), 0
+    for chosen in tqdm(batches, desc="train", leave=False, disable=None):
+        size = math.ceil(len(chosen) / config.gradient_accumulation)
+        parts = [
+            task.collate([features[i] for i in chosen[k : k + size]]) for k in range(0, len(chosen), size)
+        ]
+        count = sum(part["items"] for part in parts)
+        for part in parts:
+            # Divided by the items of the whole batch: the number of parts does not change the gradient.
+            loss = task.loss(run_model(model, task, part, config.bf16), part) / count
+            loss.backward()
+            total = (
+                total.to(loss.device) + loss.detach() * count
+            )  # read once an epoch: no wait for the GPU each step
+        items += count
+        update()
+    return total.item() / items
+
+
+def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
+    """Train `model` on the train split; it ends up with the weights of the epoch that is best on dev.
+
+    Ends early when the loss is not finite (`failure` says so) or dev has not improved for `config.patience`
+    epochs.
+    """
+    lengths = [len(feature["input_ids"]) for feature in task.features["train"]]
+    total_steps = config.epochs * math.ceil(len(lengths) / config.batch_size)
+    optimizer = make_optimizer(model, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: schedule_factor(step, total_steps, config.warmup_fraction)
+    )
+
+    def update() -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    result, best_weights = Fit(), None
+    for epoch in range(1, config.epochs + 1):
+        started = time.perf_counter()
+        loss = train_epoch(
+            model, task, config, epoch_batches(lengths, config.batch_size, seed, epoch), update
+        )
+        if not math.isfinite(loss):
+            result.failure, result.dev = f"the loss was not finite in epoch {epoch}", None
+            return result
+        dev = task.score("dev", predict(model, task, task.features["dev"], config))
+        seconds = round(time.perf_counter() - started, 1)
+        result.history.append({"epoch": epoch, "loss": loss, "dev": dev[task.metric], "seconds": seconds})
+        score = f"dev {task.metric} {dev[task.metric]:.4f}"
+        tqdm.write(f"seed {seed} epoch {epoch}: loss {loss:.4f}, {score}, {seconds} s")
+        if result.dev is None or dev[task.metric] > result.dev[task.metric]:
+            result.dev, result.best_epoch = dev, epoch
+            best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        elif epoch - result.best_epoch >= config.patience:
+            break
+    model.load_state_dict(best_weights)
+    if result.dev[task.metric] == 0:
+        result.failure = f"the dev score was 0 in all {len(result.history)} epochs"
+    return result

@@ -1,0 +1,1 @@
+"""Pretraining of biomedical ELECTRA encoders: raw text to corpus, model, checkpoints and a Hugging Face folder."""

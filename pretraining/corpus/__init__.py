@@ -1,0 +1,1 @@
+"""The offline stages: readers, sentences, vocabulary and index. Nothing here needs torch."""

@@ -1,0 +1,159 @@
+"""Read plain text into documents.
+
+    python -m pretraining.corpus.text --input PATH... --output DIR [--layout LAYOUT]
+
+Layouts (a line with nothing but white space is a blank line):
+    sentence-per-line    one sentence a line, a blank line between documents: as ELECTRAMed had it (default)
+    paragraph-per-line   the same with paragraphs
+    document-per-line    one document a line, of one paragraph
+    document-per-file    one document a file, one paragraph a line, blank lines passed over: PMC<id>.txt
+
+Steps: each file, .gz and .xz unpacked (by content), is read line by line; white space is normalised in each
+line; the documents are written to shards of about 32 million characters, and the manifest last. The
+manifest of the first layout says that its lines are sentences: `sentences` leaves them as they are, and
+`vocab` and `index` may take them as they are. Lines of headings (`ABSTRACT.METHODS:`) are lines like
+others. A document must fit into memory; files need not.
+"""
+
+import argparse
+import gzip
+import lzma
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from pretraining.corpus.documents import (
+    Document,
+    find_files,
+    normalise_text,
+    read_manifest,
+    source_entry,
+    summary,
+    write_shards,
+    writing_stage,
+)
+
+SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
+LAYOUTS = ("sentence-per-line", "paragraph-per-line", "document-per-line", "document-per-file")
+SHARD_CHARACTERS = 32_000_000  # as much text as a shard of a PubMed baseline file
+LONGEST_DOCUMENT = 1_000_000_000  # characters; longer is a file in another layout
+
+
+def read_text(
+    path: Path | str, layout: str = LAYOUTS[0], counts: Counter | None = None
+) -> Iterator[Document]:
+    """Yield the documents of one text file in the given layout; add to `counts` what was read.
+
+    An identifier is the file's name without its endings, and `:` and the number of the document's first line
+    where a file holds several. Raises ValueError if the file is empty, damaged, or not UTF-8.
+    """
+    path, counts = Path(path), Counter() if counts is None else counts
+    stem = path.name
+    for ending in (".gz", ".xz", ".txt"):
+        stem = stem.removesuffix(ending)
+    lines: list[str] = []
+    first_line = characters = 0
+
+    def document() -> Document:
+        identifier = stem if layout == "document-per-file" else f"{stem}:{first_line}"
+        return Document(identifier, "\n".join(lines), {"file": path.name})
+
+    for number, line in enumerate(_read_lines(path), 1):
+        line = normalise_text(line)
+        if line:
+            counts["lines"] += 1
+            first_line = first_line if lines else number
+            lines.append(line)
+            characters += len(line) + 1
+            if characters > LONGEST_DOCUMENT:
+                raise ValueError(
+                    f"{path}, line {first_line}: a document without end; choose another --layout"
+                )
+        ends = layout == "document-per-line" or not line and layout != "document-per-file"
+        if ends and lines:
+            yield document()
+            lines, characters = [], 0
+    if lines:
+        yield document()
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    """Yield a file's lines, unpacked and decoded, the errors named."""
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty; leave it out")
+    with open(path, "rb") as packed:
+        start = packed.read(6)
+        packed.seek(0)
+        bar = {"total": path.stat().st_size, "desc": path.name, "disable": None, "leave": False}
+        with tqdm.wrapattr(packed, "read", bytes=True, **bar) as counted:
+            try:
+                for number, line in enumerate(_unpack(counted, packed, start), 1):
+                    # utf-8-sig: Windows editors put a byte order mark at the head
+                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                where = f"byte 0x{error.object[error.start]:02x}"
+                raise ValueError(
+                    f"{path}, line {number}: {where} is not UTF-8; convert the file to UTF-8"
+                ) from None
+            except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+                raise ValueError(
+                    f"{path} is cut short or damaged ({error}); fetch or pack it again"
+                ) from None
+
+
+def _unpack(counted: BinaryIO, packed: BinaryIO, start: bytes) -> BinaryIO:
+    """Return a stream of the unpacked bytes; `counted` is `packed` with a progress bar."""
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=counted)
+    if start == b"\xfd7zXZ\x00":
+        return lzma.LZMAFile(counted)
+    return packed
+
+
+def convert(inputs: list[Path], output: Path, *, layout: str = LAYOUTS[0]) -> dict:
+    """Read text files and folders into `output`; return the manifest."""
+    files = find_files(inputs, SUFFIXES)
+    sentences = layout == "sentence-per-line"
+    with writing_stage(output, "text", options={"layout": layout}, sentences=sentences) as stage:
+        documents = (document for path in tqdm(files, "Text", unit="file", disable=None)
+                     for document in read_text(path, layout, stage.counts))  # fmt: skip
+        stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
+        if not stage.files:
+            raise ValueError(f"{files[0]} (of {len(files)} files) has no text; check --input")
+        stage.sources = [source_entry(path) for path in files]
+    return read_manifest(output)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Read plain text into documents.")
+    parser.add_argument(
+        "--input", nargs="+", type=Path, required=True, metavar="PATH",
+        help="text files (UTF-8, also packed by gzip or xz), or folders of *.txt, *.txt.gz, *.txt.xz",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the folder to write; an earlier result is replaced",
+    )
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default=LAYOUTS[0],
+        help="what a line is; in the first two layouts a blank line ends a document (default: %(default)s)",
+    )  # fmt: skip
+    args = parser.parse_args()
+    try:
+        manifest = convert(args.input, args.output, layout=args.layout)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{summary(manifest)}\nwritten to {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Worker processes for the corpus stages, on one machine; there is no command here.
+
+Steps: `map_in_order(function, jobs, workers=N)` runs each job in one of N processes, shows a progress bar on
+a terminal, and yields the results in the order of the jobs, so that nothing depends on the number of workers.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from tqdm import tqdm
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def map_in_order(
+    function: Callable, jobs: list, *, workers: int, description: str, unit: str = "file"
+) -> Iterator[Any]:
+    """Yield `function(job)` in the order of `jobs`, from a pool of processes if `workers` is above 1."""
+    if workers < 1:
+        raise ValueError(f"--workers {workers} is not a number of processes; give 1 or more")
+    bar = {"total": len(jobs), "desc": description, "unit": unit, "disable": None}
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        yield from tqdm(map(function, jobs), **bar)
+        return
+    # spawn: a forked child would take over the progress bar's threads and locks
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        yield from tqdm(pool.map(function, jobs), **bar)
+    except BrokenProcessPool:
+        raise OSError("a worker process was killed (out of memory?); use fewer --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the parent is gone, which the workers of a pool do not do by themselves."""
+    parent = multiprocessing.parent_process()
+
+    def wait_and_exit() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_exit, daemon=True).start()

@@ -1,0 +1,124 @@
+"""The DeepSpeed JSON: what a file in ds_configs/ may say, and the merged one that DeepSpeed gets.
+
+Steps: (1) `load_ds_config` reads the file and refuses keys that DeepSpeed removed, keys that it would ignore without a word,
+keys whose numbers are flags of ours, and combinations that train wrongly; (2) `merge_ds_config` adds batch sizes and
+clipping, the numbers that flags own. The merged JSON is written to the run folder.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+# Ours: flags own these numbers (one owner per number).
+OWNED_BY_FLAGS = {
+    "train_batch_size": "--global-batch-size",
+    "train_micro_batch_size_per_gpu": "--micro-batch-size",
+    "gradient_accumulation_steps": "--global-batch-size and --micro-batch-size",
+    "gradient_clipping": "--clip-grad",
+    "optimizer": "--lr, --adam-eps, --weight-decay and their like",
+    "scheduler": "--lr-warmup-iters and --train-iters",
+    "tensorboard": "--tensorboard-dir",
+    "steps_per_print": "--log-interval",
+}
+# Removed in DeepSpeed 0.19.7 and 0.19.8; an old recipe that has one would fail late or do nothing.
+REMOVED = {
+    "amp": 'use "bf16" or "torch_autocast"',
+    "elasticity": "a run goes on at any batch arithmetic that its flags allow",
+    "curriculum_learning": "start a second run with --finetune and another --seq-length",
+    "progressive_layer_drop": "leave it out",
+    "sparse_gradients": "leave it out",
+    "eigenvalue": "leave it out",
+    "nebula": "leave it out",
+    "compression_training": "leave it out",
+    "quantize_training": "leave it out",
+    "sparse_attention": "leave it out: samples are unpadded",
+    "graph_harvesting": "leave it out",
+}
+# What a file may hold: the keys that were seen to work with this trainer.
+ALLOWED = (
+    "bf16",
+    "fp16",
+    "torch_autocast",
+    "data_types",
+    "communication_data_type",
+    "zero_optimization",
+    "zero_allow_untested_optimizer",
+    "prescale_gradients",
+    "gradient_predivide_factor",
+    "disable_allgather",
+    "checkpoint",
+    "wall_clock_breakdown",
+    "memory_breakdown",
+    "comms_logger",
+    "flops_profiler",
+    "dump_state",
+)
+
+
+def load_ds_config(path: str | Path) -> dict[str, Any]:
+    """Read and check a DeepSpeed JSON file. Raises ValueError in one sentence that names the file, the key and the cure."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"--deepspeed-config {path}: no such file; ds_configs/ has one for each ZeRO stage")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    for key in settings:
+        if key in OWNED_BY_FLAGS:
+            raise ValueError(f'{path}: remove "{key}", which the flags {OWNED_BY_FLAGS[key]} own')
+        if key in REMOVED:
+            raise ValueError(f'{path}: remove "{key}", which DeepSpeed no longer has; {REMOVED[key]}')
+        if key not in ALLOWED:
+            near = difflib.get_close_matches(key, ALLOWED, 1)
+            hint = f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(ALLOWED)}"
+            raise ValueError(f'{path}: unknown key "{key}", which DeepSpeed would ignore{hint}')
+    stage, half = zero_stage(settings), precision(settings)
+    if stage not in (0, 1, 2, 3):
+        raise ValueError(f"{path}: zero_optimization.stage is {stage}; it must be 0, 1, 2 or 3")
+    if _enabled(settings, "bf16") and _enabled(settings, "fp16"):
+        raise ValueError(f"{path}: bf16 and fp16 are both enabled; keep one")
+    if stage == 0 and half in ("bf16", "fp16"):
+        raise ValueError(
+            f"{path}: ZeRO stage 0 with {half} makes the first updates too small (a DeepSpeed defect); use stage 1, or fp32"
+        )
+    return settings
+
+
+def merge_ds_config(settings: dict[str, Any], micro: int, accumulation: int, world: int, clip: float) -> dict[str, Any]:
+    """The JSON that DeepSpeed gets: the file's settings and the batch arithmetic and clipping of the flags."""
+    return settings | {
+        "train_batch_size": micro * accumulation * world,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip,
+        "steps_per_print": 2**31 - 1,  # the log line is ours
+    }
+
+
+def zero_stage(settings: dict[str, Any]) -> int:
+    """ZeRO stage of a DeepSpeed JSON, 0 where it says nothing."""
+    return settings.get("zero_optimization", {}).get("stage", 0)
+
+
+def precision(settings: dict[str, Any]) -> str:
+    """What parameters are kept in during forward and backward: "bf16", "fp16", "autocast" or "fp32"."""
+    for key in ("bf16", "fp16"):
+        if _enabled(settings, key):
+            return key
+    return "autocast" if _enabled(settings, "torch_autocast") else "fp32"
+
+
+def _enabled(settings: dict[str, Any], key: str) -> bool:
+    return bool(settings.get(key, {}).get("enabled"))
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f'"{key}" stands twice')
+    return dict(pairs)

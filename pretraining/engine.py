@@ -1,0 +1,216 @@
+"""Everything that touches DeepSpeed: ranks, ZeRO, precision, the optimizer step, shards, whole weights.
+
+Above this line an objective maps a micro-batch to a loss on one device; below it, everything is about ranks. No other
+file imports deepspeed.
+
+Steps: (1) `start_ranks` opens the process group; (2) `initialize` wraps objective and optimizer; (3) `train_step` runs the
+micro-batches of one optimizer step; (4) `save_shards`, `load_shards` and `whole_weights` serve checkpoints (checkpoint.py).
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+from deepspeed.ops.adam import FusedAdam
+from deepspeed.utils import safe_get_full_fp32_param
+from torch import nn
+
+from pretraining.batch import MaskedBatch
+from pretraining.config import OptimizerConfig
+from pretraining.ds_config import precision, zero_stage
+from pretraining.masking import hash_bits
+from pretraining.metrics import add_sums
+from pretraining.objectives import Sums
+from pretraining.optim import parameter_groups
+
+STREAM_DROPOUT = 9
+TIMEOUT_MINUTES = 30  # of a collective: longer than the slowest checkpoint, shorter than a wasted night
+FP16_SKIPS_ALLOWED = 20  # consecutive overflows while the loss scale finds its level; more means divergence
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient that is not finite; the message names the micro-batches."""
+
+
+@dataclass
+class Engine:
+    """DeepSpeed's engine and the few facts about it that a step needs."""
+
+    deepspeed: Any
+    device: torch.device
+    rank: int
+    world_size: int
+    accumulation: int
+    stage: int
+    precision: str
+    skipped_in_a_row: int = 0
+
+    @property
+    def module(self) -> nn.Module:
+        return self.deepspeed.module
+
+
+def start_ranks() -> tuple[int, int, torch.device]:
+    """Open the process group (NCCL on GPUs, gloo on CPUs). Returns (rank, world size, device)."""
+    local_rank = int(os.environ["LOCAL_RANK"])
+    accelerator = get_accelerator()
+    device = torch.device(accelerator.device_name(local_rank) if accelerator.device_name() == "cuda" else "cpu")
+    if device.type == "cuda":
+        accelerator.set_device(local_rank)
+    if not dist.is_initialized():
+        deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))
+    return dist.get_rank(), dist.get_world_size(), device
+
+
+def initialize(
+    objective: nn.Module, optimizer: OptimizerConfig, merged: dict[str, Any], device: torch.device
+) -> Engine:
+    """Wrap an objective for training under the merged DeepSpeed JSON; weights come from rank 0."""
+    adam = FusedAdam(
+        parameter_groups(objective.to(device), optimizer.weight_decay),
+        lr=0.0,
+        bias_correction=optimizer.adam_bias_correction,
+        betas=(optimizer.adam_beta1, optimizer.adam_beta2),
+        eps=optimizer.adam_eps,
+    )
+    wrapped, *_ = deepspeed.initialize(model=objective, optimizer=adam, config=merged)
+    return Engine(
+        wrapped,
+        device,
+        dist.get_rank(),
+        dist.get_world_size(),
+        merged["gradient_accumulation_steps"],
+        zero_stage(merged),
+        precision(merged),
+    )
+
+
+def seed_dropout(seed: int, step: int, index: int) -> None:
+    """Make dropout a function of (seed, step, micro-batch in the global batch): the same whatever rank computes it."""
+    torch.manual_seed(int(hash_bits(seed, STREAM_DROPOUT, step, index)[0] >> 1))
+
+
+def train_step(engine: Engine, batches: list[MaskedBatch], learning_rate: float, seed: int, step: int) -> tuple[Sums, float]:
+    """One optimizer step over this rank's micro-batches. Returns (its sums, global gradient norm before clipping).
+
+    Raises NonFiniteError, before the weights are touched, where a loss or gradient is not finite.
+    """
+    engine.deepspeed.train()
+    for group in engine.deepspeed.optimizer.param_groups:
+        group["lr"] = learning_rate
+    # DeepSpeed averages over ranks and accumulation; our losses are shares of the whole batch and must be summed.
+    factor = engine.world_size * engine.accumulation
+    total, losses, skipped_before = None, [], engine.deepspeed.skipped_steps
+    for batch in batches:
+        seed_dropout(seed, step, batch.index)
+        loss, sums = engine.deepspeed(batch.to(engine.device))
+        engine.deepspeed.backward(loss * factor)
+        if len(losses) == engine.accumulation - 1 and engine.stage == 0:
+            # Stage 0 reports no norm and would put a NaN into the weights for good: look before the step.
+            norm = _norm_of_gradients(engine.module)
+            if not math.isfinite(norm):
+                raise NonFiniteError(_blame(engine, [*losses, loss.detach()], batches, step))
+        engine.deepspeed.step()
+        losses.append(loss.detach())
+        total = add_sums(total, sums)
+    if engine.stage:
+        norm = float(engine.deepspeed.get_global_grad_norm())
+        skipped = engine.deepspeed.skipped_steps > skipped_before or not math.isfinite(norm)
+        engine.skipped_in_a_row = engine.skipped_in_a_row + 1 if skipped else 0
+        if engine.skipped_in_a_row > (FP16_SKIPS_ALLOWED if engine.precision == "fp16" else 0):
+            raise NonFiniteError(_blame(engine, losses, batches, step))
+    return total, norm
+
+
+def _norm_of_gradients(module: nn.Module) -> float:
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
+
+
+def _blame(engine: Engine, losses: list[torch.Tensor], batches: list[MaskedBatch], step: int) -> str:
+    """Which samples: those of micro-batches whose loss is not finite, or all of the step where every loss is finite."""
+    bad = [b for b, loss in zip(batches, losses, strict=True) if not bool(torch.isfinite(loss))]
+    gathered: list[Any] = [None] * engine.world_size
+    dist.all_gather_object(gathered, ([b.sample_ids for b in bad], [b.sample_ids for b in batches]))
+    what = "loss" if any(bad for bad, _ in gathered) else "gradient"
+    named = [ids for bad, every in gathered for batch in (bad if what == "loss" else every) for ids in batch]
+    listed = ", ".join(f"{epoch}:{sample}" for epoch, sample in named[:32]) + (" ..." if len(named) > 32 else "")
+    return (
+        f"step {step}: the {what} is not finite; samples (epoch:index) {listed}. The last checkpoint is untouched; "
+        "lower --lr, raise --lr-warmup-iters, or use a bf16 or fp32 DeepSpeed JSON"
+    )
+
+
+def reduce_sums(sums: Sums) -> Sums:
+    """Add up sums over all ranks, in one all-reduce."""
+    if dist.get_world_size() == 1:
+        return sums
+    flat = torch.cat([value.reshape(-1) for value in sums.values()])
+    dist.all_reduce(flat)
+    parts = flat.split([value.numel() for value in sums.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(sums.items(), parts, strict=True)}
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank; all ranks get the same answer at the same step."""
+    if dist.get_world_size() == 1:
+        return flag
+    tensor = torch.tensor(int(flag), dtype=torch.int32, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return bool(tensor.item())
+
+
+def on_rank_zero(work: Callable[[], None]) -> None:
+    """Let rank 0 do this while the others wait; its ValueError or OSError is raised as ValueError on every rank."""
+    outcome: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            work()
+        except (ValueError, OSError) as error:
+            outcome = [str(error)]
+    dist.broadcast_object_list(outcome)
+    if outcome[0] is not None:
+        raise ValueError(outcome[0])
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    dist.barrier()
+
+
+def whole_weights(engine: Engine) -> dict[str, torch.Tensor]:
+    """All weights in fp32 on the CPU by parameter name, tied ones once; every rank must call it, rank 0 gets them."""
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        full = safe_get_full_fp32_param(parameter) if engine.stage else parameter.detach().float()
+        if engine.rank == 0:
+            weights[name] = full.cpu().contiguous().clone()
+    return weights
+
+
+def save_shards(engine: Engine, folder: Path) -> None:
+    """Write DeepSpeed's shards of all ranks (weights, moments, loss scale) into a new folder."""
+    engine.deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+    if engine.rank == 0:
+        for script in folder.parent.glob("zero_to_*.py"):  # DeepSpeed's converters; weights.safetensors makes them needless
+            script.unlink()
+
+
+def load_shards(engine: Engine, folder: Path) -> None:
+    """Read what `save_shards` wrote; the checkpoint must have been verified (checkpoint.py): DeepSpeed unpickles it."""
+    loaded, _ = engine.deepspeed.load_checkpoint(str(folder.parent), tag=folder.name)
+    assert loaded is not None, f"DeepSpeed loaded nothing from {folder}"
+
+
+def close_ranks() -> None:
+    """Close the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,117 @@
+"""The operations that have several implementations: which one runs here, and why; each beside its plain reference.
+
+Steps: (1) `choose_attention` picks the attention for a device once; (2) `kernel_table` says what was picked and why not the
+others, for the start of a run and `--dry-run`; (3) the model calls `attention(...)`, the objective `sample_inverse_cdf(...)`.
+
+Shapes: T word pieces of a micro-batch, H heads, D width of a head, S samples, M masked positions, V vocabulary.
+"""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+# Sums of exp(logit - max) run in float64 over blocks of this many ids: a plain fp32 cumulative sum over 30,000 ids ends
+# below its own total on up to 43 % of rows and can never draw thousands of rare ids (measured).
+SAMPLING_BLOCK = 128
+
+
+def attention_by_sample(
+    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float
+) -> torch.Tensor:
+    """Reference attention within each sample: plain matrix products and softmax, one sample after another.
+
+    qkv [T, 3, H, D] -> [T, H, D]. On CPUs this is also the fast one: their flash attention's backward pass is slower than
+    three matrix products at these lengths, and no padding is computed.
+    """
+    outputs = []
+    # split, not slices: its backward is one concatenation instead of one full-size gradient per sample.
+    for sample in qkv.split(lengths):
+        query, key, value = sample.permute(1, 2, 0, 3).unbind()  # [H, L, D] each
+        scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+        weights = F.dropout(F.softmax(scores, dim=-1), dropout, training=dropout > 0)
+        outputs.append(torch.matmul(weights, value).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def attention_jagged(
+    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float
+) -> torch.Tensor:
+    """Attention of all samples in one kernel over `cu_seqlens`: torch's scaled dot product on jagged nested tensors.
+
+    qkv [T, 3, H, D] -> [T, H, D]. On GPUs this runs flash attention in half precision, with dropout.
+    """
+    query, key, value = (
+        torch.nested.nested_tensor_from_jagged(
+            part.contiguous(), cu_seqlens.long(), min_seqlen=min(lengths), max_seqlen=max(lengths)
+        ).transpose(1, 2)
+        for part in qkv.unbind(1)
+    )
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout).transpose(1, 2).values()
+
+
+Attention = Callable[[torch.Tensor, tuple[int, ...], torch.Tensor, float], torch.Tensor]
+
+
+def choose_attention(device_type: str) -> Attention:
+    """The attention for this kind of device."""
+    return attention_jagged if device_type == "cuda" else attention_by_sample
+
+
+def at_least_fp32(values: torch.Tensor) -> torch.Tensor:
+    """Half-precision values as fp32, for losses and sampling; fp32 and float64 stay as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def sample_inverse_cdf(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Exact categorical samples of softmax(logits), one per row, from one uniform number each.
+
+    logits [M, V] in any floating type, -inf allowed but not for a whole row; uniforms float64 [M] in [0, 1).
+    Returns ids int64 [M]; an id of weight zero is never returned.
+    The inverse of the cumulative distribution at u: first the block of 128 ids, then the id inside it.
+    """
+    rows, vocabulary = logits.shape
+    logits = at_least_fp32(logits)
+    weights = torch.exp(logits - logits.amax(dim=-1, keepdim=True))
+    weights = F.pad(weights, (0, -vocabulary % SAMPLING_BLOCK)).view(rows, -1, SAMPLING_BLOCK)
+    block_sums = weights.sum(-1, dtype=torch.float64)
+    block_ends = block_sums.cumsum(-1)
+    target = uniforms.unsqueeze(1) * block_ends[:, -1:]
+    block = torch.searchsorted(block_ends, target, right=True).minimum(last_positive(block_sums))
+
+    inside = weights.gather(1, block.unsqueeze(2).expand(-1, 1, SAMPLING_BLOCK)).squeeze(1).double()
+    rest = (target - (block_ends - block_sums).gather(1, block)).clamp(min=0)
+    offset = torch.searchsorted(inside.cumsum(-1), rest, right=True).minimum(last_positive(inside))
+    return (block * SAMPLING_BLOCK + offset).squeeze(1)
+
+
+def last_positive(weights: torch.Tensor) -> torch.Tensor:
+    """Column of the last weight above zero of each row: [M, N] -> int64 [M, 1]."""
+    columns = torch.arange(weights.shape[1], device=weights.device)
+    return torch.where(weights > 0, columns, -1).amax(dim=1, keepdim=True)
+
+
+def nvidia_apex() -> tuple[bool, str]:
+    """Whether NVIDIA's apex is installed, and a word on it. The package named apex on PyPI is another program."""
+    if importlib.util.find_spec("apex") is None:
+        return False, "not installed (optional; build it from github.com/NVIDIA/apex)"
+    if importlib.util.find_spec("apex.optimizers") is None:
+        return False, "the installed apex is PyPI's Pyramid toolkit, not NVIDIA's: pip uninstall apex"
+    return True, f"version {importlib.metadata.version('apex')}"
+
+
+def kernel_table(device_type: str, optimizer: str) -> list[tuple[str, str, str]]:
+    """Rows (operation, what runs, why) for the start of a run."""
+    chosen = choose_attention(device_type).__name__
+    attention = (
+        "one kernel over cu_seqlens, with dropout" if chosen == "attention_jagged" else "no CPU kernel is faster backward"
+    )
+    return [
+        ("attention", chosen, attention),
+        ("LayerNorm", "torch.nn.LayerNorm", f"apex: {nvidia_apex()[1]}"),
+        ("GELU", "torch, exact (erf)", "as the reference"),
+        ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
+        ("optimizer", optimizer, "no bias correction, at every ZeRO stage"),
+    ]

@@ -1,0 +1,168 @@
+"""The encoder, its embeddings and its heads: plain PyTorch on one flat axis of word pieces, no padding, no distribution.
+
+The architecture is BERT's as ELECTRA uses it (post-LayerNorm, exact GELU, learned positions); parity with Hugging Face's
+`ElectraForPreTraining` and `ElectraForMaskedLM`, gradients included, is tested in tests/pretraining/test_model.py.
+
+Steps: `Embeddings` (shared by generator and discriminator) -> `Encoder` -> `GeneratorHead` or `DiscriminatorHead`.
+
+Shapes: T word pieces of all samples of a micro-batch, E embedding width, W network width, H heads, D = W / H, F feed-forward
+width, V vocabulary, M masked positions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pretraining.batch import MaskedBatch
+from pretraining.config import ModelConfig
+from pretraining.fused import choose_attention
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Sizes of one network, generator or discriminator."""
+
+    embedding_size: int
+    hidden_size: int
+    ffn_hidden_size: int
+    num_attention_heads: int
+    num_layers: int
+    hidden_dropout: float
+    attention_dropout: float
+    layernorm_epsilon: float
+
+
+def discriminator_shape(config: ModelConfig) -> EncoderShape:
+    """The main network's sizes; an MLM encoder has the same."""
+    return EncoderShape(
+        config.embedding_size,
+        config.hidden_size,
+        config.ffn_hidden_size,
+        config.num_attention_heads,
+        config.num_layers,
+        config.hidden_dropout,
+        config.attention_dropout,
+        config.layernorm_epsilon,
+    )
+
+
+def generator_shape(config: ModelConfig) -> EncoderShape:
+    """The generator's sizes: a fraction of the width, the same depth (ELECTRA, section 3.2 and appendix A)."""
+    return EncoderShape(
+        config.embedding_size,
+        config.generator_hidden_size,
+        config.generator_ffn_hidden_size,
+        config.generator_num_attention_heads,
+        config.num_layers,
+        config.hidden_dropout,
+        config.attention_dropout,
+        config.layernorm_epsilon,
+    )
+
+
+class Embeddings(nn.Module):
+    """Word, position and segment embeddings and their LayerNorm, all shared between the two networks."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int):
+        super().__init__()
+        self.word = nn.Embedding(vocab_size, config.embedding_size)
+        self.position = nn.Embedding(config.max_position_embeddings, config.embedding_size)
+        self.token_type = nn.Embedding(2, config.embedding_size)
+        self.norm = nn.LayerNorm(config.embedding_size, config.layernorm_epsilon)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, token_ids: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
+        """token_ids int64 [T] -> [T, E]."""
+        total = self.word(token_ids) + self.position(batch.position_ids) + self.token_type(batch.token_type_ids)
+        return self.dropout(self.norm(total))
+
+
+class Layer(nn.Module):
+    """Self-attention within each sample and feed-forward, each with dropout, residual and LayerNorm after it."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        width = shape.hidden_size
+        self.heads = shape.num_attention_heads
+        self.attention_dropout = shape.attention_dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, shape.layernorm_epsilon)
+        self.ffn_in = nn.Linear(width, shape.ffn_hidden_size)
+        self.ffn_out = nn.Linear(shape.ffn_hidden_size, width)
+        self.ffn_norm = nn.LayerNorm(width, shape.layernorm_epsilon)
+        self.dropout = nn.Dropout(shape.hidden_dropout)
+
+    def forward(self, hidden: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
+        """[T, W] -> [T, W]."""
+        tokens, width = hidden.shape
+        attention = choose_attention(hidden.device.type)
+        qkv = self.qkv(hidden).view(tokens, 3, self.heads, width // self.heads)
+        dropout = self.attention_dropout if self.training else 0.0
+        context = attention(qkv, batch.lengths, batch.cu_seqlens, dropout).reshape(tokens, width)
+        hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
+        return self.ffn_norm(hidden + self.dropout(self.ffn_out(F.gelu(self.ffn_in(hidden)))))
+
+
+class Encoder(nn.Module):
+    """Embeddings in, one vector per word piece out; a projection where the widths differ."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.project = None
+        if shape.embedding_size != shape.hidden_size:
+            self.project = nn.Linear(shape.embedding_size, shape.hidden_size)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
+
+    def forward(self, embedded: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
+        """[T, E] -> [T, W]."""
+        hidden = embedded if self.project is None else self.project(embedded)
+        for layer in self.layers:
+            hidden = layer(hidden, batch)
+        return hidden
+
+
+class GeneratorHead(nn.Module):
+    """Vocabulary logits at the masked positions only: dense to the embedding width, GELU, LayerNorm, tied word table."""
+
+    def __init__(self, shape: EncoderShape, word: nn.Embedding):
+        super().__init__()
+        self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
+        self.norm = nn.LayerNorm(shape.embedding_size, shape.layernorm_epsilon)
+        self.vocabulary = nn.Linear(shape.embedding_size, word.num_embeddings)
+        self.vocabulary.weight = word.weight  # a module of its own, so that ZeRO-3 gathers the tied table here too
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[M, W] -> [M, V]."""
+        return self.vocabulary(self.norm(F.gelu(self.dense(hidden))))
+
+
+class DiscriminatorHead(nn.Module):
+    """One logit per word piece, above zero for "replaced": dense, GELU, dense."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.dense = nn.Linear(shape.hidden_size, shape.hidden_size)
+        self.prediction = nn.Linear(shape.hidden_size, 1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[T, W] -> [T]."""
+        return self.prediction(F.gelu(self.dense(hidden))).squeeze(-1)
+
+
+def initialize_weights(module: nn.Module, std: float) -> None:
+    """Initialise as the reference does: truncated normal at two deviations, zero biases, LayerNorm at identity; Glorot
+    uniform for the layers that the reference gives no initialiser (discriminator prediction, embedding projection)."""
+    for name, child in module.named_modules():
+        if isinstance(child, nn.LayerNorm):
+            nn.init.ones_(child.weight)
+            nn.init.zeros_(child.bias)
+        elif isinstance(child, nn.Linear | nn.Embedding):
+            if name.endswith((".project", ".prediction")):
+                nn.init.xavier_uniform_(child.weight)
+            else:
+                nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
+            if isinstance(child, nn.Linear):
+                nn.init.zeros_(child.bias)

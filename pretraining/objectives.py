@@ -1,0 +1,114 @@
+"""Pretraining objectives: an `nn.Module` that turns a micro-batch into (loss, sums for the metrics).
+
+ELECTRA (Clark et al., ICLR 2020, section 2): a small generator predicts masked word pieces; where it is asked, its samples
+replace the original ones; the discriminator, the network that is kept, tells for every word piece whether it was replaced.
+Masked language modelling (`mlm`) is the same trainer with one full-size network.
+
+Steps of `Electra.forward`: (1) generator on the masked text, head at the masked positions only; (2) cross-entropy, summed;
+(3) one sample per masked position at the uniform number that came with the batch, no gradient; (4) the discriminator on the
+text with the samples put in; a sample equal to the original counts as original; (5) binary cross-entropy over all word
+pieces, [CLS] and [SEP] included, summed.
+
+Losses divide by the *global* counts of the batch, so the sum over all micro-batches and ranks is the loss of the step,
+however the samples are spread. Metrics are sums too: they add up over micro-batches and ranks (metrics.py).
+
+A new objective is one class with `encoder` (what export takes), one entry in OBJECTIVES and one test.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pretraining.batch import MaskedBatch
+from pretraining.config import ModelConfig
+from pretraining.fused import at_least_fp32, sample_inverse_cdf
+from pretraining.metrics import logit_histogram
+from pretraining.model import (
+    DiscriminatorHead,
+    Embeddings,
+    Encoder,
+    GeneratorHead,
+    discriminator_shape,
+    generator_shape,
+    initialize_weights,
+)
+
+Sums = dict[str, torch.Tensor]
+
+
+class Electra(nn.Module):
+    """Generator and discriminator in one module with shared embeddings: one engine, one optimizer, one parameter list."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int):
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config, vocab_size)
+        self.generator = Encoder(generator_shape(config))
+        self.generator_head = GeneratorHead(generator_shape(config), self.embeddings.word)
+        self.encoder = Encoder(discriminator_shape(config))
+        self.discriminator_head = DiscriminatorHead(discriminator_shape(config))
+        initialize_weights(self, config.init_method_std)
+
+    def forward(self, batch: MaskedBatch) -> tuple[torch.Tensor, Sums]:
+        """(this micro-batch's share of the step's loss, sums for the metrics)."""
+        hidden = self.generator(self.embeddings(batch.generator_ids, batch), batch)
+        logits = self.generator_head(hidden[batch.masked_positions])
+        originals = batch.input_ids[batch.masked_positions]
+        generator_loss = F.cross_entropy(at_least_fp32(logits), originals, reduction="sum")
+
+        with torch.no_grad():
+            samples = sample_inverse_cdf(logits / self.config.sampling_temperature, batch.replacement_uniforms)
+            corrupted_ids = batch.input_ids.index_copy(0, batch.masked_positions, samples)
+            replaced = corrupted_ids != batch.input_ids
+
+        scores = at_least_fp32(self.discriminator_head(self.encoder(self.embeddings(corrupted_ids, batch), batch)))
+        discriminator_loss = F.binary_cross_entropy_with_logits(scores, replaced.to(scores.dtype), reduction="sum")
+        loss = (
+            self.config.generator_loss_weight / batch.global_masked * generator_loss
+            + self.config.discriminator_loss_weight / batch.global_tokens * discriminator_loss
+        )
+        with torch.no_grad():
+            sums = _generator_sums(generator_loss, logits, originals, batch)
+            sums["discriminator_loss"] = discriminator_loss.detach().double()
+            sums["histogram"] = logit_histogram(scores, replaced)
+        return loss, sums
+
+
+class MaskedLanguageModel(nn.Module):
+    """BERT's objective without next-sentence prediction, on ELECTRA's masks (85 % [MASK], 15 % unchanged)."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int):
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config, vocab_size)
+        self.encoder = Encoder(discriminator_shape(config))
+        self.generator_head = GeneratorHead(discriminator_shape(config), self.embeddings.word)
+        initialize_weights(self, config.init_method_std)
+
+    def forward(self, batch: MaskedBatch) -> tuple[torch.Tensor, Sums]:
+        """(this micro-batch's share of the step's loss, sums for the metrics)."""
+        hidden = self.encoder(self.embeddings(batch.generator_ids, batch), batch)
+        logits = self.generator_head(hidden[batch.masked_positions])
+        originals = batch.input_ids[batch.masked_positions]
+        loss = F.cross_entropy(at_least_fp32(logits), originals, reduction="sum")
+        with torch.no_grad():
+            sums = _generator_sums(loss, logits, originals, batch)
+        return loss / batch.global_masked, sums
+
+
+def _generator_sums(loss: torch.Tensor, logits: torch.Tensor, originals: torch.Tensor, batch: MaskedBatch) -> Sums:
+    return {
+        "generator_loss": loss.detach().double(),
+        "generator_correct": (logits.argmax(-1) == originals).sum().double(),
+        "masked": torch.full((), len(originals), dtype=torch.float64, device=logits.device),
+        "tokens": torch.full((), len(batch.input_ids), dtype=torch.float64, device=logits.device),
+    }
+
+
+OBJECTIVES = {"electra": Electra, "mlm": MaskedLanguageModel}
+
+
+def build_objective(config: ModelConfig, vocab_size: int, seed: int) -> nn.Module:
+    """The objective with freshly initialised weights, the same for the same seed on every rank."""
+    torch.manual_seed(seed)
+    return OBJECTIVES[config.objective](config, vocab_size)

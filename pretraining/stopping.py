@@ -1,0 +1,41 @@
+"""When a run has to stop before its last step: a signal, the end of its time, or a launcher that is gone.
+
+Steps: (1) `StopRequest` notes signals (TERM, USR1, INT) and the deadline; (2) after every step the ranks agree with one tiny
+all-reduce (engine.any_rank), so that all of them stop at the same step; (3) the trainer saves a checkpoint and exits with 75.
+"""
+
+import os
+import signal
+import time
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """Whether this process was asked to stop, and why."""
+
+    def __init__(self, limit_minutes: float | None):
+        self.reason = ""
+        self.started = time.monotonic()
+        self.limit_seconds = None if limit_minutes is None else limit_minutes * 60
+        self.parent = os.getppid()
+        self.slowest_save_seconds = 0.0
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.reason = f"signal {signal.Signals(number).name}"
+
+    def wanted(self) -> bool:
+        """Whether to stop after this step."""
+        if not self.reason and os.getppid() != self.parent:
+            self.reason = "the launcher is gone"  # a killed launcher reports success and leaves its ranks behind
+        if not self.reason and self.limit_seconds is not None:
+            # The last checkpoint has to fit: twice the slowest one so far.
+            if time.monotonic() - self.started + 2 * self.slowest_save_seconds > self.limit_seconds:
+                self.reason = "--exit-duration-in-mins"
+        return bool(self.reason)
+
+    def saved_in(self, seconds: float) -> None:
+        """Note how long a checkpoint took."""
+        self.slowest_save_seconds = max(self.slowest_save_seconds, seconds)

@@ -1,0 +1,248 @@
+"""Pretrain: indexed corpus -> checkpoints. The entry point of every rank, started by launch/pretrain.sh.
+
+    deepspeed launch/pretrain.sh --data-path corpus/pubmed --tokenizer corpus/tokenizer --save runs/small
+
+Steps: (1) parse flags, check the corpus against the tokenizer; (2) sample maps, built once by rank 0; (3) objective, engine,
+and weights: fresh, resumed (--load), taken over (--load --finetune) or published ones (--init-from); (4) the loop: one
+optimizer step, then once in a while log, validate, save, stop. This is the only file that knows all others.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pretraining import checkpoint, engine as engine_module
+from pretraining.config import Config, batch_arithmetic, parse_arguments
+from pretraining.corpus.index import check_tokenizer
+from pretraining.corpus.indexed import IndexedCorpus
+from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
+from pretraining.data import Samples, rank_share, training_steps
+from pretraining.ds_config import load_ds_config, merge_ds_config
+from pretraining.evaluation import evaluate
+from pretraining.hf_weights import load_published_weights
+from pretraining.metrics import add_sums, summarize
+from pretraining.objectives import build_objective
+from pretraining.optim import learning_rate
+from pretraining.plan import describe_run
+from pretraining.ranks import map_rank_variables, refuse_partial_launch
+from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
+from pretraining.sample_map import SPECIALS_PER_SAMPLE, build_sample_map, open_sample_map, sample_map_path, split_documents
+from pretraining.stopping import StopRequest
+
+
+@dataclass
+class Corpus:
+    """The corpus, its tokenizer's size and what a later run must share with this one."""
+
+    indexed: IndexedCorpus
+    vocab_size: int
+    facts: dict[str, str]
+
+
+def open_corpus(config: Config) -> Corpus:
+    """Open and check corpus and tokenizer. Raises ValueError in one sentence."""
+    manifest = check_tokenizer(config.data.data_path, config.data.tokenizer)
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    facts = {name: manifest[name] for name in ("bin_sha256", "idx_sha256", "tokenizer_sha256")}
+    return Corpus(IndexedCorpus(config.data.data_path), vocabulary_size(tokenizer), facts)
+
+
+def open_samples(config: Config, corpus: Corpus, split: str) -> Samples:
+    """Samples of a split; rank 0 builds the sample map, the others wait for it."""
+    data = config.data
+    documents = split_documents(data.split, corpus.indexed.num_documents, split)
+    cut = (data.seq_length - SPECIALS_PER_SAMPLE, data.short_seq_prob, config.run.seed)
+    path = sample_map_path(data.data_path, data.data_cache_path, corpus.facts["idx_sha256"], documents, cut)
+    engine_module.on_rank_zero(lambda: build_sample_map(corpus.indexed, path, documents, cut))
+    return Samples(
+        corpus.indexed,
+        open_sample_map(path),
+        special_tokens(load_tokenizer(data.tokenizer)),
+        data.mask_prob,
+        data.one_segment_prob,
+        config.run.seed,
+    )
+
+
+def load_before_engine(config: Config, objective: torch.nn.Module, vocab_size: int) -> None:
+    """Fill the objective with the weights that --init-from or --finetune name; a resume comes after the engine."""
+    if config.run.init_from:
+        load_published_weights(config.run.init_from, objective, config, vocab_size)
+    if config.run.finetune:
+        checkpoint.load_weights(checkpoint.find_checkpoint(config.run.load), objective)
+
+
+def resume(config: Config, engine: engine_module.Engine, facts: dict[str, str]) -> int:
+    """Go on from --load. Returns the step to go on from; 0 where --load equals --save and no run is there yet."""
+    run = config.run
+    if not run.load or run.finetune:
+        return 0
+    same_folder = run.save and Path(run.load).resolve() == Path(run.save).resolve()
+    if same_folder and not checkpoint.has_run(Path(run.save)):
+        return 0
+    folder = checkpoint.find_checkpoint(run.load)
+    checkpoint.refuse_other_run(folder, config, facts, engine)
+    engine_module.on_rank_zero(lambda: checkpoint.verify_shards(folder))
+    engine_module.load_shards(engine, folder / checkpoint.SHARDS)
+    return checkpoint.read_manifest(folder)["step"]
+
+
+def refuse_overwriting(config: Config) -> None:
+    """Raise ValueError where a fresh run would write into the folder of another."""
+    save = Path(config.run.save)
+    goes_on = config.run.load and not config.run.finetune and Path(config.run.load).resolve().is_relative_to(save.resolve())
+    if checkpoint.has_run(save) and not goes_on:
+        raise ValueError(f"--save {save} holds a run already: give --load {save} to go on, or another folder")
+
+
+class Trainer:
+    """The loop and what it needs; `run` returns the exit status."""
+
+    def __init__(self, config: Config, engine: engine_module.Engine, corpus: Corpus, first_step: int):
+        self.config, self.engine, self.facts = config, engine, corpus.facts
+        self.step = first_step
+        optimizer = config.optimizer
+        self.micro_batch_size, accumulation = batch_arithmetic(optimizer, engine.world_size)
+        samples = open_samples(config, corpus, "training")
+        self.validation = open_samples(config, corpus, "validation") if config.run.eval_iters else None
+        self.batches = training_steps(
+            samples,
+            first_step * optimizer.global_batch_size,
+            optimizer.global_batch_size,
+            self.micro_batch_size,
+            rank_share(engine.rank, engine.world_size, accumulation),
+        )
+        self.folder = Path(config.run.save)
+        board = Path(config.run.tensorboard_dir or self.folder / "tensorboard")
+        self.log = RunLog(self.folder, board, engine.rank, first_step, optimizer.train_iters)
+        self.stop = StopRequest(config.run.exit_duration_in_mins)
+        self.loss_weights = (config.model.generator_loss_weight, config.model.discriminator_loss_weight)
+        self.saved_step = first_step
+
+    def run(self) -> int:
+        """Train to the last step or to a request to stop. Returns EXIT_FINISHED or EXIT_STOPPED."""
+        run, last = self.config.run, self.config.optimizer.train_iters
+        sums, clock, waited = None, time.monotonic(), 0.0
+        self._state("running")
+        while self.step < last:
+            asked = time.monotonic()
+            batches = next(self.batches)
+            waited += time.monotonic() - asked
+            rate = learning_rate(self.step, self.config.optimizer.lr, self.config.optimizer.lr_warmup_iters, last)
+            more, norm = engine_module.train_step(self.engine, batches, rate, run.seed, self.step)
+            sums, self.step = add_sums(sums, more), self.step + 1
+            self.log.advance()
+            if self.step % run.log_interval == 0 or self.step == last:
+                self._log(sums, rate, norm, (time.monotonic() - clock, waited))
+                sums, clock, waited = None, time.monotonic(), 0.0
+            paused = time.monotonic()
+            if self.validation and run.eval_interval and self.step % run.eval_interval == 0 and self.step < last:
+                self._validate()
+            if run.save_interval and self.step % run.save_interval == 0 and self.step < last:
+                self._save()
+            clock += time.monotonic() - paused  # tokens/s are training's
+            if self.step < last and engine_module.any_rank(self.stop.wanted(), self.engine.device):
+                self._save()
+                self.log.say(f"stopped after step {self.step:,} ({self.stop.reason or 'another rank asked'}): --load goes on")
+                self._state("stopped")
+                return EXIT_STOPPED
+        if self.validation:
+            self._validate()
+        self._save()
+        self._state("finished")
+        return EXIT_FINISHED
+
+    def _log(self, sums: engine_module.Sums, rate: float, norm: float, seconds: tuple[float, float]) -> None:
+        sums = engine_module.reduce_sums(sums)
+        numbers = summarize(sums, self.loss_weights)
+        tokens = float(sums["tokens"])
+        numbers |= {"learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds[0]}
+        numbers |= {"data_wait_share": seconds[1] / seconds[0]}
+        self.log.write("train", self.step, numbers)
+
+    def _validate(self) -> None:
+        most = self.config.run.eval_iters * self.config.optimizer.global_batch_size
+        numbers = evaluate(self.engine, self.validation, most, self.micro_batch_size, self.loss_weights)
+        self.log.write("validation", self.step, numbers)
+
+    def _save(self) -> None:
+        if self.saved_step == self.step:
+            return
+        began = time.monotonic()
+        state = {"step": self.step, "consumed_samples": self.step * self.config.optimizer.global_batch_size}
+        folder = checkpoint.save_checkpoint(self.engine, self.folder, self.config, state, self.facts)
+        self.saved_step = self.step
+        self.stop.saved_in(time.monotonic() - began)
+        self.log.say(f"checkpoint {folder} ({time.monotonic() - began:.1f} s)")
+
+    def _state(self, status: str) -> None:
+        if self.engine.rank == 0:
+            write_state(self.folder, status, self.step, reason=self.stop.reason)
+
+
+def prepare_run_folder(config: Config, merged: dict, rank: int) -> None:
+    """Write what this run was made from: config.json, ds_config.json, command.txt."""
+    if rank:
+        return
+    folder = Path(config.run.save)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+    checkpoint.write_atomically(folder / "ds_config.json", json.dumps(merged, indent=2) + "\n")
+    checkpoint.write_atomically(folder / "command.txt", " ".join(sys.argv) + "\n")
+
+
+def train(config: Config) -> int:
+    """Run this rank's part of the training. Returns the exit status; raises ValueError for users' mistakes."""
+    settings = load_ds_config(config.run.deepspeed_config)
+    corpus = open_corpus(config)
+    map_rank_variables(os.environ)
+    refuse_partial_launch(os.environ)
+    world_size = int(os.environ["WORLD_SIZE"])
+    micro, accumulation = batch_arithmetic(config.optimizer, world_size)
+    merged = merge_ds_config(settings, micro, accumulation, world_size, config.optimizer.clip_grad)
+    objective = build_objective(config.model, corpus.vocab_size, config.run.seed)
+    if config.run.dry_run:
+        if int(os.environ["RANK"]) == 0:
+            print(describe_run(config, objective, merged, world_size))
+        return EXIT_FINISHED
+    refuse_overwriting(config)
+    load_before_engine(config, objective, corpus.vocab_size)
+
+    rank, _, device = engine_module.start_ranks()
+    prepare_run_folder(config, merged, rank)
+    engine = engine_module.initialize(objective, config.optimizer, merged, device)
+    first_step = resume(config, engine, corpus.facts)
+    if rank == 0:
+        print(describe_run(config, objective, merged, world_size, first_step), flush=True)
+    trainer = Trainer(config, engine, corpus, first_step)
+    try:
+        return trainer.run()
+    except engine_module.NonFiniteError as error:
+        trainer._state("invalid")
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_INVALID
+    finally:
+        trainer.log.close()
+
+
+def main() -> None:
+    """Command line: exit status 0 finished, 75 stopped with a checkpoint, 70 not finite, 1 a user's mistake."""
+    try:
+        status = train(parse_arguments(sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        # Every rank makes the same mistake: one of them says so.
+        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        status = 1
+    engine_module.close_ranks()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
