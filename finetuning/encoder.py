@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
 
 # Byte-level tokenizers mark a word by the blank before it, which a list of words has to be given.
@@ -49,8 +50,8 @@ def open_pretrained(auto_class: Any, model: str, **settings: Any) -> Any:
             return auto_class.from_pretrained(
                 model, local_files_only=folder.is_dir(), trust_remote_code=False, **settings
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"--model {model} cannot be opened by {auto_class.__name__}: {reason}") from error
 
 

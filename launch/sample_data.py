@@ -50,7 +50,7 @@ MARKUP = (
 SECTIONS = {"background": (2, 3), "methods": (3, 4), "results": (4, 5), "conclusions": (1, 2)}
 
 Grammar = dict[str, list[str]]  # the lines of each section of sample_grammar.txt
-Names = dict[str, list[str]]
+Names = dict[str, list[str]]  # of each kind
 Tokens = list[tuple[str, str]]  # word, IOB tag
 Mention = Callable[[str], Tokens]  # the tokens of a name of some kind, or of "any"
 
@@ -170,11 +170,9 @@ def make_record(pmid: int, names: Names, grammar: Grammar, rng: random.Random) -
         abstract += "\n<CopyrightInformation>Copyright of nobody: this is made up.</CopyrightInformation>"
     abstract = f"<Abstract>\n{abstract}\n</Abstract>\n"
     if (pmid - FIRST_PMID) % RECORDS_PER_FILE == 0:
-        abstract = ""  # the first record of a file has none, as many of PubMed's have none
-    authors = "\n".join(
-        f'<Author ValidYN="Y"><LastName>{name}</LastName></Author>'
-        for name in rng.sample(grammar["surnames"], 3)
-    )
+        abstract = ""  # as many of PubMed's records have none
+    surnames = rng.sample(grammar["surnames"], 3)
+    authors = "".join(f"<Author><LastName>{surname}</LastName></Author>\n" for surname in surnames)
     return f"""<PubmedArticle>
 <MedlineCitation Status="MEDLINE" Owner="NLM">
 <PMID Version="1">{pmid}</PMID>
@@ -186,8 +184,7 @@ def make_record(pmid: int, names: Names, grammar: Grammar, rng: random.Random) -
 </Journal>
 <ArticleTitle>{mark_up(title)}</ArticleTitle>
 {abstract}<AuthorList CompleteYN="Y">
-{authors}
-</AuthorList>
+{authors}</AuthorList>
 <Language>eng</Language>
 <PublicationTypeList><PublicationType UI="D016428">Journal Article</PublicationType></PublicationTypeList>
 </Article>

@@ -1,1 +1,1 @@
-"""Pretraining of biomedical ELECTRA encoders: raw text to corpus, model, checkpoints and a Hugging Face folder."""
+"""Pretraining of biomedical ELECTRA encoders: raw text to corpus, model and a Hugging Face folder."""

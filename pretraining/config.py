@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+MICRO_BATCH_SIZE = 32  # samples, where --micro-batch-size says nothing: fits base at length 512 into 24 GB
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Sizes and recipes: ELECTRA (Clark et al., ICLR 2020), appendix A, tables 6 and 7, and `configure_pretraining.py` of the
@@ -103,7 +104,7 @@ class DataConfig:
 class OptimizerConfig:
     """Optimizer, schedule and batch arithmetic. Defaults are the reference's."""
 
-    micro_batch_size: int | None = flag("Samples in one forward pass of one rank; left out: as many as one pass needs.")
+    micro_batch_size: int | None = flag("Samples in one forward pass of one rank; left out: at most 32.")
     global_batch_size: int | None = flag("Samples in one optimizer step, over all ranks.")
     train_iters: int | None = flag("Optimizer steps of the whole run; the learning rate reaches zero there.")
     lr: float | None = flag("Peak learning rate.")
@@ -204,11 +205,12 @@ def require(condition: Any, sentence: str) -> None:
 def batch_arithmetic(config: OptimizerConfig, world_size: int) -> tuple[int, int]:
     """Samples per micro-batch and micro-batches per rank and step.
 
-    A missing --micro-batch-size becomes the largest one that fits: the rank's whole share of the global batch.
+    A missing --micro-batch-size becomes the largest one up to MICRO_BATCH_SIZE that divides a rank's share.
     Raises ValueError where global batch = micro-batch x ranks x accumulation has no whole solution.
     """
     batch = config.global_batch_size
-    micro = config.micro_batch_size or batch // world_size
+    share = batch // world_size
+    micro = config.micro_batch_size or next((m for m in range(MICRO_BATCH_SIZE, 0, -1) if share % m == 0), 1)
     if micro < 1 or batch % (micro * world_size):
         raise ValueError(
             f"--global-batch-size {batch} is not a multiple of --micro-batch-size {max(micro, 1)} x {world_size} ranks "

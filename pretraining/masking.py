@@ -45,8 +45,9 @@ def uniforms(seed: int, stream: int, *keys: np.ndarray | int) -> np.ndarray:
 
 
 def masked_count(lengths: np.ndarray, mask_prob: float) -> np.ndarray:
-    """How many word pieces of samples of these lengths ([CLS] and [SEP] included) are masked: at least one."""
-    return np.maximum(1, np.rint(lengths * mask_prob)).astype(np.int64)
+    """How many word pieces of samples of these lengths ([CLS] and [SEP] included) are masked: at least one, and never
+    more than there are without [CLS] and two [SEP], whatever mask_prob is."""
+    return np.clip(np.rint(lengths * mask_prob), 1, np.maximum(1, lengths - 3)).astype(np.int64)
 
 
 def mask_samples(

@@ -7,6 +7,7 @@ schedulers read: launchers' own exit codes do not tell the truth.
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -38,7 +39,8 @@ COLUMNS = (
 
 def write_state(run: Path, status: str, step: int, **more: Any) -> None:
     """Replace run_state.json. status: running, finished, stopped (go on with --load) or invalid (do not requeue)."""
-    write_atomically(run / STATE, json.dumps({"status": status, "step": step, **more}) + "\n")
+    launch = os.environ.get("PRETRAINING_RUN_ID", "")  # of launch/pretrain.sh: tells this run's state from an older one's
+    write_atomically(run / STATE, json.dumps({"status": status, "step": step, "launch": launch, **more}) + "\n")
 
 
 def duration(seconds: float) -> str:

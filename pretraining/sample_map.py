@@ -34,7 +34,7 @@ def split_documents(weights: str, num_documents: int, split: str) -> tuple[int, 
     """
     try:
         shares = np.array([float(weight) for weight in weights.split(",")])
-        assert len(shares) == len(SPLITS) and (shares >= 0).all() and shares.sum() > 0
+        assert len(shares) == len(SPLITS) and (shares >= 0).all() and 0 < shares.sum() < np.inf
     except (ValueError, AssertionError):
         raise ValueError(f'--split "{weights}" is not three weights such as 969,30,1') from None
     bounds = np.rint(np.concatenate([[0], np.cumsum(shares)]) / shares.sum() * num_documents).astype(np.int64)
@@ -53,7 +53,8 @@ def cut_documents(document_ids: np.ndarray, tokens: np.ndarray, longest: int, sh
     document_ids, tokens: int64 [D], index and word pieces of each; longest: word pieces of a full sample.
     Returns int64 [N, 4] in document order: (row in document_ids, start within the document, length, target).
     """
-    rows, starts, rounds, pieces = np.arange(len(tokens)), np.zeros(len(tokens), np.int64), 0, []
+    rows, rounds, pieces = np.flatnonzero(tokens), 0, []  # other tools' corpora may hold empty documents
+    starts = np.zeros(len(rows), np.int64)
     while len(rows):
         keys = (document_ids[rows], rounds)
         target = np.full(len(rows), longest, np.int64)

@@ -127,6 +127,10 @@ class Trainer:
     def run(self) -> int:
         """Train to the last step or to a request to stop. Returns EXIT_FINISHED or EXIT_STOPPED."""
         run, last = self.config.run, self.config.optimizer.train_iters
+        if self.step >= last:
+            self.log.say(f"nothing to do: step {self.step:,} of {last:,} is reached")
+            self._state("finished")
+            return EXIT_FINISHED
         sums, clock, waited = None, time.monotonic(), 0.0
         self._state("running")
         while self.step < last:

@@ -1,7 +1,7 @@
 """What every test shares: one thread, no network, the `gpu` marker, and the folder of real files.
 
-Settings are environment variables, put in place before any test module imports torch, so that programs started by
-tests inherit them.
+Settings are environment variables, put in place before any test module imports torch, so that programs
+started by tests inherit them.
 """
 
 import os

@@ -12,8 +12,8 @@
 1. Spawns the ranks (never forks: torch's threads do not survive a fork), with one thread each and the rank
    variables that launchers set: RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
 2. Joins them to a gloo process group, calls the function, and leaves the group.
-3. The first error in time wins: its traceback is raised here, and the other ranks, whose own errors would only say
-   that a neighbour went away, are ended. So is everything when the time is over.
+3. The first error in time wins: its traceback is raised here, and the other ranks, whose own errors would
+   only say that a neighbour went away, are ended. So is everything when the time is over.
 """
 
 import multiprocessing
@@ -36,8 +36,8 @@ def run_distributed(
 ) -> list[Any]:
     """Calls function(*arguments) on every rank and returns the results by rank.
 
-    Function, arguments and results must be picklable. Raises RuntimeError with the traceback of the rank that failed
-    first, or TimeoutError after timeout_s seconds.
+    Function, arguments and results must be picklable. Raises RuntimeError with the traceback of the rank that
+    failed first, or TimeoutError after timeout_s seconds.
     """
     context = multiprocessing.get_context("spawn")
     port = _free_port()
@@ -95,8 +95,8 @@ def _run_rank(
     torch.set_num_threads(1)
     try:
         dist.init_process_group("gloo", timeout=timedelta(seconds=timeout_s))
-        # pickle, not the pipe's own pickler: torch teaches the latter to pass tensors as shared memory, which is
-        # gone when this process has ended.
+        # pickle, not the pipe's own pickler: torch teaches the latter to pass tensors as shared memory, which
+        # is gone when this process has ended.
         message = pickle.dumps((time.monotonic(), True, function(*arguments)))
     except BaseException:
         message = pickle.dumps((time.monotonic(), False, traceback.format_exc()))

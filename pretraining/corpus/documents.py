@@ -32,8 +32,6 @@ MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
 SHARD_PATTERN = re.compile(r"\.?documents-\d{5,}\.jsonl")
 
-_ASCII_CONTROLS = {code: None for code in [*range(9), *range(14, 28), 127]}  # 9-13 and 28-31 are white space
-
 
 @dataclass(slots=True)
 class Document:
@@ -57,11 +55,10 @@ class Stage:
 
 def normalise_text(text: str) -> str:
     """Return `text` in NFC, without control and format characters, Unicode white space runs as one blank."""
-    if text.isascii():
-        text = text.translate(_ASCII_CONTROLS)
-    elif not text.isprintable():  # everything not printable is either white space or to be dropped
-        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf"))
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    text = " ".join(text.split())
+    if not text.isprintable():  # rare
+        text = " ".join("".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf")).split())
+    return unicodedata.normalize("NFC", text)
 
 
 # ---- reading ----

@@ -129,8 +129,6 @@ def _read_record(record: etree._Element, file_name: str, titles_only: str) -> tu
     pmid = (identifier.text or "").strip() if identifier is not None else ""
     if not re.fullmatch("[0-9]{1,12}", pmid):
         return None, "no_pmid"
-    if next(record.iter(etree.Entity), None) is not None:
-        return None, "unresolved_entity"  # &name; of the outside DTD: the text would have a hole
     article = citation.find("Article")
     if article is None:
         return None, "no_text"
@@ -139,6 +137,9 @@ def _read_record(record: etree._Element, file_name: str, titles_only: str) -> tu
         return None, "no_text"
     if not sections and titles_only == "drop":
         return None, "no_abstract"
+    text = "\n".join([title, *sections] if title else sections)
+    if "&" in text and next(article.iter(etree.Entity), None) is not None:
+        return None, "unresolved_entity"  # &name; of the outside DTD: nothing says what it stands for
     number = identifier.get("Version", "1")
     metadata = {
         "pmid": int(pmid),
@@ -147,7 +148,7 @@ def _read_record(record: etree._Element, file_name: str, titles_only: str) -> tu
         "language": ",".join(normalise_text(e.text or "") for e in article.findall("Language")) or None,
         "file": file_name,
     }
-    return Document(pmid, "\n".join([title, *sections] if title else sections), metadata), ""
+    return Document(pmid, text, metadata), ""
 
 
 def _title(article: etree._Element) -> str:
@@ -272,7 +273,9 @@ def _drop_repeated(read: list[ReadFile], output: Path) -> tuple[list[dict], int]
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Read PubMed XML into documents.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.corpus.pubmed", description="Read PubMed XML into documents."
+    )
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="PubMed XML files, gzip or not, or folders of them (*.xml and *.xml.gz, by name)")  # fmt: skip

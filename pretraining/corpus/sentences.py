@@ -165,7 +165,10 @@ def convert(source: Path, output: Path, *, workers: int = 1) -> dict:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Split documents into sentences, one a line.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.corpus.sentences",
+        description="Split documents into sentences, one a line.",
+    )
     parser.add_argument(
         "--input", type=Path, required=True, metavar="DIR", help="a folder that pubmed or text wrote"
     )

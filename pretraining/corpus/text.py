@@ -131,7 +131,9 @@ def convert(inputs: list[Path], output: Path, *, layout: str = LAYOUTS[0]) -> di
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Read plain text into documents.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.corpus.text", description="Read plain text into documents."
+    )
     parser.add_argument(
         "--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="text files (UTF-8, also packed by gzip or xz), or folders of *.txt, *.txt.gz, *.txt.xz",

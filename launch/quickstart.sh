@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# The whole chain in minutes: PubMed XML -> corpus -> vocabulary -> index -> pretraining -> Hugging Face folders ->
+# finetuning -> table. On two CPU ranks, or on the GPUs there are.
+#
+#   bash launch/quickstart.sh                                          on made-up abstracts and a made-up benchmark
+#   PUBMED=PATH BENCHMARK=PATH bash launch/quickstart.sh               on PubMed XML files and BC5CDR files of yours
+#
+# Variables: OUTPUT (folder), VOCAB_SIZE, TRAIN_ITERS, SEEDS, EPOCHS. Any further arguments are flags of the pretraining.
+# Killed or finished, the same command goes on from where it was: training resumes, finished seeds are not run again.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+started=$SECONDS
+# shellcheck source=launch/environment.sh
+source launch/environment.sh
+prepare_environment
+installed=$SECONDS
+
+if [[ -n ${PUBMED:-} || -n ${BENCHMARK:-} ]]; then
+    if [[ -z ${PUBMED:-} || -z ${BENCHMARK:-} ]]; then
+        echo "error: set both PUBMED=PATH (PubMed XML files) and BENCHMARK=PATH (a folder of BC5CDR files), or neither" >&2
+        exit 1
+    fi
+    name="$(printf '%s\n' "$PUBMED" "$BENCHMARK" | cksum | cut -d ' ' -f 1)"
+    OUTPUT="${OUTPUT:-runs/quickstart-$name}"
+else
+    OUTPUT="${OUTPUT:-runs/quickstart}"
+    PUBMED="$OUTPUT/sample/pubmed" BENCHMARK="$OUTPUT/sample/benchmark"
+fi
+
+step() { printf '\n== %s\n' "$*"; }
+
+if [[ $PUBMED == "$OUTPUT/sample/pubmed" ]]; then
+    step "Made-up abstracts in PubMed XML and a made-up benchmark (nothing in them is real)"
+    "$PYTHON" launch/sample_data.py --output "$OUTPUT/sample"
+fi
+
+step "PubMed XML -> documents"
+"$PYTHON" -m pretraining.corpus.pubmed --input "$PUBMED" --output "$OUTPUT/documents"
+
+step "Documents -> sentences"
+"$PYTHON" -m pretraining.corpus.sentences --input "$OUTPUT/documents" --output "$OUTPUT/sentences"
+
+step "Sentences -> vocabulary"
+"$PYTHON" -m pretraining.corpus.vocab --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" \
+    --vocab-size "${VOCAB_SIZE:-2000}"
+
+step "Sentences -> indexed corpus"
+"$PYTHON" -m pretraining.corpus.index --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" \
+    --output-prefix "$OUTPUT/corpus"
+
+step "Pretraining: ELECTRA, small enough for a laptop"
+if ! command -v nvidia-smi >/dev/null; then
+    export LOCAL_SIZE="${LOCAL_SIZE:-2}" DS_ACCELERATOR=cpu
+fi
+deepspeed launch/pretrain.sh --preset tiny --num-layers 4 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
+    --data-path "$OUTPUT/corpus" --tokenizer "$OUTPUT/tokenizer" --split 90,9,1 --seq-length 128 \
+    --global-batch-size 32 --train-iters "${TRAIN_ITERS:-600}" --lr 2e-3 --lr-warmup-iters 30 --log-interval 50 \
+    --eval-interval 100 --eval-iters 4 --save-interval 200 --save "$OUTPUT/pretraining" --load "$OUTPUT/pretraining" "$@"
+
+step "Checkpoint -> Hugging Face folders"
+"$PYTHON" -m pretraining.export --load "$OUTPUT/pretraining" --output "$OUTPUT/exported"
+
+step "Finetuning: entity recognition in BC5CDR's format"
+standard=(--nonstandard-split)
+[[ -n ${SPLIT_STANDARD:-} ]] && standard=()
+"$PYTHON" -m finetuning.bc5cdr --model "$OUTPUT/exported/discriminator" --data "$BENCHMARK" \
+    --output "$OUTPUT/finetuning" --seeds "${SEEDS:-2}" --epochs "${EPOCHS:-10}" "${standard[@]}"
+
+step "Table"
+"$PYTHON" -m finetuning.table "$OUTPUT/finetuning" --output "$OUTPUT/table.md"
+
+cat <<END
+
+Finished in $(((SECONDS - installed) / 60)) min $(((SECONDS - installed) % 60)) s (and $((installed - started)) s for the environment).
+  the encoder   $OUTPUT/exported/discriminator   (transformers.AutoModel loads it)
+  the table     $OUTPUT/table.md
+  the curves    $(dirname "$PYTHON")/tensorboard --logdir $OUTPUT/pretraining/tensorboard   (opens on localhost)
+END

@@ -1,0 +1,211 @@
+"""Learning rates, schedule, batches, the training loop and the command-line settings."""
+
+from argparse import ArgumentParser
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AlbertConfig, AutoModelForTokenClassification, ModernBertConfig
+
+from finetuning.config import FinetuneConfig, add_arguments, config_from
+from finetuning.conll import Sentence
+from finetuning.loop import (
+    epoch_batches,
+    fit,
+    layer_depths,
+    layer_learning_rates,
+    make_optimizer,
+    predict,
+    schedule_factor,
+    train_epoch,
+)
+from finetuning.tagging import METRIC, tagging_task
+from tests.finetuning.samples import SENTENCES, pairs
+
+QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1.0, epochs=40, patience=40, batch_size=4)
+NAMES = [
+    "electra.embeddings.word_embeddings.weight",
+    "electra.embeddings_project.weight",
+    "electra.encoder.layer.0.output.dense.weight",
+    "electra.encoder.layer.1.output.dense.weight",
+    "electra.encoder.layer.2.output.dense.weight",
+    "classifier.weight",
+]
+
+
+@pytest.fixture
+def task(tiny_model):
+    """Train = dev = test = the eight samples."""
+    sentences = [Sentence(*map(list, zip(*pairs(sentence), strict=True))) for sentence in SENTENCES]
+    return tagging_task({"train": sentences, "dev": sentences, "test": sentences}, str(tiny_model), QUICK)
+
+
+def test_layer_learning_rates_as_numbers():
+    config = FinetuneConfig(learning_rate=1.0, layer_decay=0.5)
+    ours = layer_learning_rates(NAMES, "electra", config)
+    assert [ours[name] for name in NAMES] == [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]
+    reference = layer_learning_rates(NAMES, "electra", replace(config, reference_layer_decay_exponent=True))
+    # google-research/electra: depth 0, 1 ... n for embeddings and layers, n + 2 for the head; lr * decay^(n + 2 - depth)
+    assert [reference[name] for name in NAMES] == [1 / 32, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0]
+
+
+def test_layers_are_found_in_other_architectures():
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
+    modern = AutoModelForTokenClassification.from_config(
+        ModernBertConfig(**shape, vocab_size=99, pad_token_id=0)
+    )
+    depths = layer_depths([name for name, _ in modern.named_parameters()], modern.base_model_prefix)
+    assert depths["model.embeddings.tok_embeddings.weight"] == 0
+    assert depths["model.layers.2.mlp.Wi.weight"] == depths["model.final_norm.weight"] == 3
+    assert depths["classifier.weight"] == depths["head.dense.weight"] == 4
+    albert = AutoModelForTokenClassification.from_config(
+        AlbertConfig(**shape, embedding_size=8, vocab_size=99)
+    )
+    depths = layer_depths([name for name, _ in albert.named_parameters()], albert.base_model_prefix)
+    assert depths["albert.encoder.embedding_hidden_mapping_in.weight"] == 0
+    assert depths["albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"] == 1
+    assert depths["classifier.weight"] == 2
+
+
+def test_optimizer_groups(task):
+    model = task.make_model()
+    optimizer = make_optimizer(model, FinetuneConfig(learning_rate=1.0, layer_decay=0.5, weight_decay=0.01))
+    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    found = {name: group_of[id(p)] for name, p in model.named_parameters()}
+    assert len(found) == sum(len(group["params"]) for group in optimizer.param_groups)
+    rates = {name: group["lr"] for name, group in found.items()}
+    assert rates["electra.embeddings.word_embeddings.weight"] == 1 / 8
+    assert rates["electra.encoder.layer.0.attention.self.query.weight"] == 1 / 4
+    assert rates["electra.encoder.layer.1.output.LayerNorm.bias"] == 1 / 2
+    assert rates["classifier.bias"] == 1.0
+    decayed = {name for name, group in found.items() if group["weight_decay"] == 0.01}
+    assert {name for name in found if name not in decayed} == {
+        name for name in found if name.endswith("bias") or "LayerNorm" in name
+    }
+
+
+def test_schedule():
+    factors = [schedule_factor(step, 20, 0.1) for step in range(20)]
+    assert factors[:3] == [0.5, 1.0, 1.0]
+    assert factors[-1] == pytest.approx(1 / 18)
+    assert all(a > b for a, b in zip(factors[2:], factors[3:], strict=False))
+    assert schedule_factor(0, 5, 0.0) == 1.0
+
+
+def test_batches_hold_everything_once_and_depend_on_seed_and_epoch():
+    lengths = [(7 * i) % 50 + 1 for i in range(1003)]
+    batches = epoch_batches(lengths, 8, seed=0, epoch=1)
+    assert sorted(i for batch in batches for i in batch) == list(range(1003))
+    assert len(batches) == 126
+    assert batches == epoch_batches(lengths, 8, seed=0, epoch=1)
+    assert batches != epoch_batches(lengths, 8, seed=0, epoch=2)
+    assert batches != epoch_batches(lengths, 8, seed=1, epoch=1)
+    padding = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches) / sum(lengths)
+    assert padding < 1.1  # batches drawn at random pad to 1.8 times
+
+
+def test_tiny_data_are_learnt_by_heart(task):
+    torch.manual_seed(0)
+    model = task.make_model()
+    before = task.score("test", predict(model, task, task.features["test"], QUICK))[METRIC]
+    result = fit(model, task, QUICK, seed=0)
+    assert result.failure is None
+    assert before < 0.5
+    assert task.score("test", predict(model, task, task.features["test"], QUICK))[METRIC] > 0.9
+
+
+def test_same_seed_same_history_other_seed_another(task):
+    config = replace(QUICK, epochs=3)
+
+    def losses(seed):
+        torch.manual_seed(seed)
+        return [row["loss"] for row in fit(task.make_model(), task, config, seed).history]
+
+    first = losses(0)
+    assert losses(0) == first
+    assert losses(1) != first
+
+
+def test_best_epoch_is_kept_and_patience_ends_the_run(task):
+    """Dev scores 0.1, 0.5, 0.3, 0.2, ...: with patience 2 there are 4 epochs, and the weights of the second stay."""
+    scores = iter([0.1, 0.5, 0.3, 0.2, 0.9])
+    seen = []
+
+    def score(split, outputs):
+        seen.append(float(outputs[0].sum()))
+        return {METRIC: next(scores)}
+
+    torch.manual_seed(0)
+    model = task.make_model()
+    config = replace(QUICK, epochs=5, patience=2)
+    scored = replace(task, score=score)
+    result = fit(model, scored, config, seed=0)
+    assert (result.best_epoch, len(result.history), result.dev[METRIC]) == (2, 4, 0.5)
+    assert float(predict(model, task, task.features["dev"], config)[0].sum()) == pytest.approx(
+        seen[1], rel=1e-5
+    )
+    assert abs(seen[1] - seen[3]) > 1e-3
+
+
+def test_gradient_accumulation_does_not_change_the_gradient(task):
+    def gradient(parts):
+        torch.manual_seed(0)
+        model = task.make_model()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        config = replace(QUICK, batch_size=7, gradient_accumulation=parts)
+        found = []
+        train_epoch(
+            model, task, config, [[0, 3, 1, 7, 5, 2, 6]], lambda: found.append(model.classifier.weight.grad)
+        )
+        return found[0]
+
+    for parts in (2, 3, 7):
+        torch.testing.assert_close(gradient(parts), gradient(1), rtol=1e-4, atol=1e-6)
+
+
+def test_failed_runs(task):
+    torch.manual_seed(0)
+    broken = replace(task, loss=lambda logits, batch: logits.sum() * float("nan"))
+    result = fit(task.make_model(), broken, replace(QUICK, epochs=2), seed=0)
+    assert result.failure == "the loss was not finite in epoch 1"
+    assert result.dev is None
+    silent = replace(task, score=lambda split, outputs: {METRIC: 0.0})
+    result = fit(task.make_model(), silent, replace(QUICK, epochs=2), seed=0)
+    assert result.failure == "the dev score was 0 in all 2 epochs"
+
+
+def test_bf16_learns_too(task):
+    config = replace(QUICK, bf16=True, epochs=25)
+    torch.manual_seed(0)
+    model = task.make_model()
+    result = fit(model, task, config, seed=0)
+    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_flags_make_the_config():
+    defaults = FinetuneConfig(epochs=7)
+    parser = ArgumentParser(allow_abbrev=False)
+    add_arguments(parser, defaults)
+    assert config_from(parser.parse_args([])) == defaults
+    options = parser.parse_args(
+        "--learning-rate 2e-5 --bf16 --reference-layer-decay-exponent --max-length 128".split()
+    )
+    assert config_from(options) == FinetuneConfig(
+        epochs=7, learning_rate=2e-5, bf16=True, reference_layer_decay_exponent=True, max_length=128
+    )
+    parser.format_help()
+    with pytest.raises(ValueError, match="--warmup-fraction 1.5 is out of range"):
+        config_from(parser.parse_args(["--warmup-fraction", "1.5"]))
+    with pytest.raises(ValueError, match="--gradient-accumulation 64 is out of range"):
+        config_from(parser.parse_args(["--gradient-accumulation", "64"]))
+
+
+@pytest.mark.parametrize(("hidden", "rate", "decay"), [(256, 3e-4, 0.8), (768, 1e-4, 0.8), (1024, 5e-5, 0.9)])
+def test_defaults_follow_the_models_size(hidden, rate, decay):
+    config = FinetuneConfig().for_hidden_size(hidden)
+    assert (config.learning_rate, config.layer_decay) == (rate, decay)
+    given = FinetuneConfig(learning_rate=1e-5, layer_decay=1.0).for_hidden_size(hidden)
+    assert (given.learning_rate, given.layer_decay) == (1e-5, 1.0)
