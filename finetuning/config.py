@@ -67,9 +67,7 @@ class FinetuneConfig:
         }
         for name, holds in rules.items():
             if not holds:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)} is out of range: see --help"
-                )
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} is out of range: see --help")
 
     def for_hidden_size(self, hidden_size: int) -> "FinetuneConfig":
         """The same with the learning rate and layer decay that fit the model's size, where they are 0."""

@@ -91,9 +91,7 @@ def read_file(path: Path) -> TaggedFile:
         columns = columns or len(cells)
         if len(cells) != columns or columns not in (2, 4) or not cells[0].strip():
             expected = columns if columns in (2, 4) else "2 (token, tag) or 4 (token, POS, chunk, tag)"
-            raise ValueError(
-                f"{path} line {number} has {len(cells)} columns ({line[:60]!r}): expected {expected}"
-            )
+            raise ValueError(f"{path} line {number} has {len(cells)} columns ({line[:60]!r}): expected {expected}")
         words.append(cells[0])
         tags.append(cells[-1].strip())
     if not sentences:
@@ -199,17 +197,13 @@ def read_splits(folder: Path, scheme: str | None = None) -> dict[str, TaggedFile
     and line, what to do) if a split is missing or broken.
     """
     if not folder.is_dir():
-        raise ValueError(
-            f"{folder} is not a folder: --data takes the folder that holds train, dev and test files"
-        )
+        raise ValueError(f"{folder} is not a folder: --data takes the folder that holds train, dev and test files")
     files = {split: read_file(find_split(folder, split)) for split in SPLIT_FILES}
     for file in files.values():
         check_tags(file)
     kinds = {file.typed for file in files.values()} - {None}
     if len(kinds) > 1:
-        raise ValueError(
-            f"{folder}: some splits have bare tags (B, I) and some have types: they are not one data set"
-        )
+        raise ValueError(f"{folder}: some splits have bare tags (B, I) and some have types: they are not one data set")
     typed = kinds.pop() if kinds else False
     scheme = find_scheme(files, scheme)
     for file in files.values():

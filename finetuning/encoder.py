@@ -40,9 +40,7 @@ def open_pretrained(auto_class: Any, model: str, **settings: Any) -> Any:
     """`auto_class.from_pretrained(model)`, its errors as a ValueError of one sentence."""
     folder = Path(model)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"--model {model} has no config.json: give a Hugging Face folder, such as an exported one"
-        )
+        raise ValueError(f"--model {model} has no config.json: give a Hugging Face folder, such as an exported one")
     if not folder.is_dir() and (folder.is_absolute() or model.startswith(".") or model.count("/") > 1):
         raise ValueError(f"--model {model} is not a folder")
     try:
@@ -65,17 +63,11 @@ def load_tokenizer(model: str, config: transformers.PretrainedConfig) -> transfo
     settings = {"add_prefix_space": True} if config.model_type in NEEDS_BLANK_BEFORE_WORDS else {}
     tokenizer = open_pretrained(AutoTokenizer, model, **settings)
     vocabulary = tokenizer.get_vocab()
-    if set(vocabulary) <= set(
-        tokenizer.all_special_tokens
-    ):  # what transformers makes of a folder without the files
-        raise ValueError(
-            f"--model {model} has no tokenizer files (tokenizer.json or vocab.txt): copy them there"
-        )
+    if set(vocabulary) <= set(tokenizer.all_special_tokens):  # what transformers makes of a folder without the files
+        raise ValueError(f"--model {model} has no tokenizer files (tokenizer.json or vocab.txt): copy them there")
     absent = [name for name in ("cls", "sep", "pad", "unk") if getattr(tokenizer, f"{name}_token_id") is None]
     if absent:
-        raise ValueError(
-            f"the tokenizer of --model {model} has no {', '.join(absent)} token: an encoder needs them"
-        )
+        raise ValueError(f"the tokenizer of --model {model} has no {', '.join(absent)} token: an encoder needs them")
     if max(vocabulary.values()) >= config.vocab_size:
         raise ValueError(
             f"the tokenizer of --model {model} has ids up to {max(vocabulary.values())}, its embeddings only "

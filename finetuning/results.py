@@ -15,6 +15,7 @@ of 0) is listed with its reason, counted, and left out of the mean. The standard
 import json
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import sys
@@ -130,15 +131,11 @@ def run_seed(task: Task, config: FinetuneConfig, output: Path, seed: int, best_d
         "best_epoch": result.best_epoch,
         "history": result.history,
         "seconds": round(time.perf_counter() - started, 1),
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"cpu ({platform.machine()})",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
     }
 
 
-def run_seeds(
-    task: Task, run: dict[str, Any], config: FinetuneConfig, output: Path, seeds: int
-) -> dict[str, Any]:
+def run_seeds(task: Task, run: dict[str, Any], config: FinetuneConfig, output: Path, seeds: int) -> dict[str, Any]:
     """Run seeds 0 ... seeds - 1 that are not in `output` yet, and write and return results.json.
 
     `run` says what is run (benchmark, variant, model, split, config ...) and goes into every file. ValueError
@@ -154,9 +151,7 @@ def run_seeds(
         if seed in done:
             tqdm.write(f"seed {seed} is already in {output}")
             continue
-        best_dev = max(
-            (other["dev"][task.metric] for other in done.values() if not other["failed"]), default=-1.0
-        )
+        best_dev = max((other["dev"][task.metric] for other in done.values() if not other["failed"]), default=-1.0)
         done[seed] = {**run_seed(task, config, output, seed, best_dev), "run": run}
         write_json(output / f"seed_{seed}.json", done[seed])
     results = {**run, **summary([done[seed] for seed in range(seeds)], task.metric)}
@@ -196,4 +191,4 @@ def command() -> str:
     """The command line as it was typed, `python -m` included."""
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
     program = f"python -m {module.name}" if module else f"python {sys.argv[0]}"
-    return " ".join([program, *sys.argv[1:]])
+    return " ".join([program, shlex.join(sys.argv[1:])])

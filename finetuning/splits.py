@@ -65,9 +65,7 @@ def recognise(benchmark: Benchmark, files: dict[str, TaggedFile], nonstandard: b
     known = set().union(*(variant.entities for variant in benchmark.variants))
     strange = sorted(set(found[1]) - known)
     if strange:
-        raise ValueError(
-            f"{folder} has entities of type {', '.join(strange)}; {benchmark.name} has {sorted(known)}"
-        )
+        raise ValueError(f"{folder} has entities of type {', '.join(strange)}; {benchmark.name} has {sorted(known)}")
     alike = [variant for variant in benchmark.variants if set(variant.entities) == set(found[1])]
     if not nonstandard:
         wanted = "; ".join(

@@ -30,9 +30,7 @@ def find_results(folders: list[Path]) -> list[dict[str, Any]]:
     paths = sorted({path.resolve() for folder in folders for path in folder.rglob("results.json")})
     if not paths:
         names = ", ".join(str(folder) for folder in folders)
-        raise ValueError(
-            f"no results.json below {names}: give the --output folder of a finished finetuning run"
-        )
+        raise ValueError(f"no results.json below {names}: give the --output folder of a finished finetuning run")
     found = []
     for path in paths:
         content = read_json(path)
@@ -94,10 +92,7 @@ def rows(found: list[dict[str, Any]], nonstandard: bool) -> list[tuple[str, ...]
 def markdown(table: list[tuple[str, ...]]) -> str:
     """A Markdown table under HEADER; a bar in a cell does not end it."""
     lines = [HEADER, tuple("---" for _ in HEADER), *table]
-    return (
-        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        + "\n"
-    )
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
 def make_table(folders: list[Path]) -> str:
@@ -115,9 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="DIR", help="Folder to look in, at any depth."
-    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="Folder to look in, at any depth.")
     parser.add_argument("--output", type=Path, help="File to write the table to as well.")
     options = parser.parse_args(arguments)
     try:

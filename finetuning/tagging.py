@@ -50,12 +50,11 @@ def word_pieces(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> dic
 
 
 def windows(lengths: list[int], capacity: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Cut a sentence into windows of at most `capacity` word pieces: (start, end, own start, own end), in
-    words.
+    """Cut a sentence into windows of at most `capacity` word pieces.
 
-    `lengths` are the word pieces of each word, none above `capacity`. Neighbouring windows share up to
-    `overlap` word pieces; the words they share belong half to the one and half to the other. The own parts
-    are the whole sentence.
+    Each is (start, end, own start, own end), counted in words. `lengths` are the word pieces of each word, none above
+    `capacity`. Neighbouring windows share up to `overlap` word pieces; the words they share belong half to the one
+    and half to the other. The own parts are the whole sentence.
     """
     found = []
     start, own_start = 0, 0
@@ -97,9 +96,7 @@ def make_features(
                     rows.append(len(input_ids))
                 input_ids += ids[word]
             tags = [labels[tag] for tag in sentence.tags[own_start:own_end]]
-            features.append(
-                {"input_ids": [*input_ids, special[1]], "rows": rows, "labels": tags, "sentence": index}
-            )
+            features.append({"input_ids": [*input_ids, special[1]], "rows": rows, "labels": tags, "sentence": index})
     return features
 
 
@@ -138,9 +135,7 @@ def predicted_tags(features: list[Feature], outputs: list[np.ndarray], labels: l
 
 def entity_scores(gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
     """Precision, recall, F1 over all entities (micro) and number of gold ones, and the same by type; IOB2."""
-    report = classification_report(
-        gold, predicted, output_dict=True, mode="strict", scheme=IOB2, zero_division=0
-    )
+    report = classification_report(gold, predicted, output_dict=True, mode="strict", scheme=IOB2, zero_division=0)
     scores = {}
     for name, row in report.items():
         numbers = {key: float(row[key]) for key in ("precision", "recall", "f1-score")}
@@ -157,9 +152,7 @@ def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: Finet
     types = sorted({tag[2:] for part in sentences.values() for one in part for tag in one.tags} - {""})
     labels = ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
     label_ids = {label: i for i, label in enumerate(labels)}
-    pieces = word_pieces(
-        tokenizer, (word for part in sentences.values() for one in part for word in one.words)
-    )
+    pieces = word_pieces(tokenizer, (word for part in sentences.values() for one in part for word in one.words))
     capacity = min(config.max_length, encoder.longest_input(settings)) - 2
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     features = {
@@ -170,9 +163,11 @@ def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: Finet
 
     def make_model() -> nn.Module:
         names = {"id2label": dict(enumerate(labels)), "label2id": label_ids}
-        return encoder.load_model(
-            AutoModelForTokenClassification, model, classifier_dropout=config.dropout, **names
-        )
+        network = encoder.load_model(AutoModelForTokenClassification, model, **names)
+        for child in network.children():  # the architectures' settings for this one go by different names
+            if isinstance(child, nn.Dropout):
+                child.p = config.dropout
+        return network
 
     def save(network: nn.Module, folder: Path) -> None:
         with encoder.quiet_transformers():
@@ -190,9 +185,7 @@ def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: Finet
         forward=forward,
         rows=lambda feature: len(feature["rows"]),
         loss=lambda logits, batch: F.cross_entropy(logits, batch["labels"], reduction="sum"),
-        score=lambda split, outputs: entity_scores(
-            gold[split], predicted_tags(features[split], outputs, labels)
-        ),
+        score=lambda split, outputs: entity_scores(gold[split], predicted_tags(features[split], outputs, labels)),
         metric=METRIC,
         save=save,
         write_predictions=write_predictions,
@@ -239,19 +232,11 @@ def main(benchmark: Benchmark, description: str, arguments: list[str] | None = N
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "--model", required=True, help="Hugging Face encoder: a folder (an export), or a hub name."
-    )
-    parser.add_argument(
-        "--data", required=True, type=Path, help="Folder with the benchmark's files as distributed."
-    )
-    parser.add_argument(
-        "--output", required=True, type=Path, help="Folder for scores, predictions and best model."
-    )
+    parser.add_argument("--model", required=True, help="Hugging Face encoder: a folder (an export), or a hub name.")
+    parser.add_argument("--data", required=True, type=Path, help="Folder with the benchmark's files as distributed.")
+    parser.add_argument("--output", required=True, type=Path, help="Folder for scores, predictions and best model.")
     parser.add_argument("--seeds", type=int, default=5, help="Number of runs, seeds 0, 1, ... (default: 5).")
-    parser.add_argument(
-        "--model-name", help="What the table calls the model (default: the value of --model)."
-    )
+    parser.add_argument("--model-name", help="What the table calls the model (default: the value of --model).")
     parser.add_argument(
         "--nonstandard-split",
         action="store_true",

@@ -43,7 +43,7 @@ step "Documents -> sentences"
 
 step "Sentences -> vocabulary"
 "$PYTHON" -m pretraining.corpus.vocab --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" \
-    --vocab-size "${VOCAB_SIZE:-2000}"
+    --vocab-size "${VOCAB_SIZE:-1600}"
 
 step "Sentences -> indexed corpus"
 "$PYTHON" -m pretraining.corpus.index --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" \

@@ -133,10 +133,16 @@ def _hash_together(folder: Path, engine: engine_module.Engine) -> dict[str, dict
 
 
 def _prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` whole checkpoints, and what an interrupted save left; 0 keeps all."""
+    """Delete all but `keep` whole checkpoints, and what an interrupted save left; 0 keeps all.
+
+    The one that `latest` names stays, and of the others the newest: after a step back there are later ones of an
+    earlier try.
+    """
     for leftover in [*folder.glob("step_*.staging"), *folder.glob("step_*.old")]:
         shutil.rmtree(leftover, ignore_errors=True)
-    whole = sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
+    newest = (folder / LATEST).read_text(encoding="utf-8").strip()
+    whole = [path for path in folder.glob("step_*") if (path / MANIFEST).is_file()]
+    whole.sort(key=lambda path: (path.name == newest, path.name))
     for path in whole[:-keep] if keep else []:
         # Without its name first, so that a half-deleted folder is never taken for a checkpoint.
         doomed = path.with_name(path.name + ".old")
@@ -152,12 +158,14 @@ def find_checkpoint(path: str | Path) -> Path:
     pointer = path / "checkpoints" / LATEST
     if not pointer.is_file():
         raise ValueError(f"--load {path}: no checkpoint there (neither {MANIFEST} nor checkpoints/{LATEST})")
-    name = pointer.read_text(encoding="utf-8").strip()
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
     folder = pointer.parent / name
     if not name or Path(name).name != name or not (folder / MANIFEST).is_file():
         others = sorted(p.name for p in pointer.parent.glob("step_*") if (p / MANIFEST).is_file())
         instead = f"; whole ones there: {', '.join(others)}" if others else ""
-        raise ValueError(f'{pointer} names "{name}", which is no whole checkpoint; give --load the folder of one{instead}')
+        raise ValueError(
+            f'{pointer} names "{name}", which is no whole checkpoint; give --load the folder of one{instead}'
+        )
     return folder
 
 
@@ -172,8 +180,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         assert manifest["format"] == FORMAT and manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError, AssertionError):
-        raise ValueError(f"{folder / MANIFEST} is damaged or of another version: give --load another checkpoint") from None
+        assert type(manifest["step"]) is int and manifest["step"] >= 0
+        assert all(type(f["bytes"]) is int and type(f["sha256"]) is str for f in manifest["files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        raise ValueError(
+            f"{folder / MANIFEST} is damaged or of another version: give --load another checkpoint"
+        ) from None
     return manifest
 
 
@@ -197,7 +209,9 @@ def refuse_foreign_pickles(folder: Path) -> None:
         except Exception as error:  # whatever a damaged or hostile file provokes
             raise ValueError(f"{path} cannot be read safely ({type(error).__name__}): do not load it") from None
         if found - ALLOWED_GLOBALS:
-            raise ValueError(f"{path} holds code that is not DeepSpeed's ({', '.join(sorted(found - ALLOWED_GLOBALS))})")
+            raise ValueError(
+                f"{path} holds code that is not DeepSpeed's ({', '.join(sorted(found - ALLOWED_GLOBALS))})"
+            )
 
 
 def verify_shards(folder: Path) -> None:
@@ -248,11 +262,15 @@ def refuse_other_run(folder: Path, config: Config, facts: dict[str, Any], engine
         if ours[group].get(name) != value
         and (name == "seed" if FREE_TO_CHANGE.get(group, ()) is None else name not in FREE_TO_CHANGE.get(group, ()))
     ]
-    different += [f"{name} {manifest[name]} there, {value} here" for name, value in facts.items() if manifest[name] != value]
+    different += [
+        f"{name} {manifest.get(name)} there, {value} here"
+        for name, value in facts.items()
+        if manifest.get(name) != value
+    ]
     for name in ("world_size", "zero_stage", "precision"):
-        if manifest[name] != getattr(engine, "stage" if name == "zero_stage" else name):
-            here = getattr(engine, "stage" if name == "zero_stage" else name)
-            different.append(f"{name.replace('_', ' ')} {manifest[name]} there, {here} here")
+        here = getattr(engine, "stage" if name == "zero_stage" else name)
+        if manifest.get(name) != here:
+            different.append(f"{name.replace('_', ' ')} {manifest.get(name)} there, {here} here")
     if different:
         raise ValueError(
             f"--load {folder} cannot go on exactly: {'; '.join(different)}. Give the same, or --finetune for the weights alone"

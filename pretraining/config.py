@@ -157,9 +157,20 @@ class Config:
     def check(self) -> None:
         """Refuse what cannot work. Raises ValueError with one sentence that names the flag and the cure."""
         model, data, optimizer, run = self.model, self.data, self.optimizer, self.run
+        for name in ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "embedding_size"):
+            value = getattr(model, name)
+            require(value > 0, f"--{name.replace('_', '-')} is {value}; give a number above 0")
+        require(
+            model.generator_hidden_size > 0,
+            f"--generator-size {model.generator_size} leaves the generator no width",
+        )
         for heads, width, flags in (
             (model.num_attention_heads, model.hidden_size, "--num-attention-heads and --hidden-size"),
-            (model.generator_num_attention_heads, model.generator_hidden_size, "--generator-size and --hidden-size"),
+            (
+                model.generator_num_attention_heads,
+                model.generator_hidden_size,
+                "--generator-size and --hidden-size",
+            ),
         ):
             require(width % heads == 0, f"{flags}: width {width} is not a multiple of {heads} heads")
         longest = model.max_position_embeddings
@@ -176,14 +187,28 @@ class Config:
         for name in ("train_iters", "global_batch_size", "lr"):
             value = getattr(optimizer, name)
             require(value > 0, f"--{name.replace('_', '-')} is {value}; give a number above 0")
-        require(optimizer.lr_warmup_iters >= 0, f"--lr-warmup-iters is {optimizer.lr_warmup_iters}; give 0 or more")
+        micro = optimizer.micro_batch_size
+        require(
+            micro is None or micro > 0,
+            f"--micro-batch-size is {micro}; give a number above 0, or leave it out",
+        )
+        require(
+            optimizer.lr_warmup_iters >= 0,
+            f"--lr-warmup-iters is {optimizer.lr_warmup_iters}; give 0 or more",
+        )
         require(model.sampling_temperature > 0, "--sampling-temperature must be above 0")
         require(run.log_interval > 0, f"--log-interval is {run.log_interval}; give 1 or more")
-        for name in ("save_interval", "eval_interval", "eval_iters", "keep_checkpoints"):
+        for name in ("save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):
             value = getattr(run, name)
             require(value >= 0, f"--{name.replace('_', '-')} is {value}; give 0 or more")
-        require(data.data_path, "--data-path is missing: give the prefix of an indexed corpus (PREFIX.bin, PREFIX.idx)")
-        require(data.tokenizer, "--tokenizer is missing: give the folder of the tokenizer that the corpus was made with")
+        require(
+            data.data_path,
+            "--data-path is missing: give the prefix of an indexed corpus (PREFIX.bin, PREFIX.idx)",
+        )
+        require(
+            data.tokenizer,
+            "--tokenizer is missing: give the folder of the tokenizer that the corpus was made with",
+        )
         require(run.save or run.dry_run, "--save is missing: give a folder for checkpoints and logs")
         require(not run.finetune or run.load, "--finetune needs --load: the checkpoint whose weights to take")
         require(not (run.load and run.init_from), "--load and --init-from both name weights: give one of them")

@@ -99,7 +99,9 @@ class Samples:
         for row in np.flatnonzero(~undivided):
             sentence, offset, length, target = records[row].item()
             # A sentence has at least one word piece, so `length` sentences always cover the sample.
-            sentence_ends = np.cumsum(self.corpus.sentence_lengths[sentence : sentence + length], dtype=np.int64) - offset
+            sentence_ends = (
+                np.cumsum(self.corpus.sentence_lengths[sentence : sentence + length], dtype=np.int64) - offset
+            )
             middle = target // 2
             straddler = int(np.searchsorted(sentence_ends, middle))  # the first sentence that reaches the middle
             if straddler == 0 or (straddler < len(sentence_ends) and straddler_first[row]):
@@ -114,12 +116,16 @@ class Samples:
         first = self.first_segment_lengths(epochs, indices)
         return content + SPECIALS_PER_SAMPLE - (first == content), first
 
-    def read(self, indices: np.ndarray, lengths: np.ndarray, first_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, indices: np.ndarray, lengths: np.ndarray, first_lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Word pieces with [CLS] and [SEP], and their segment ids, int64 [T] each."""
         token_ids = np.full(int(lengths.sum()), self.special.sep, np.int64)
         token_types = np.zeros_like(token_ids)
         ends = np.cumsum(lengths)
-        for record, begin, end, first in zip(self.sample_map[indices], ends - lengths, ends, first_lengths, strict=True):
+        for record, begin, end, first in zip(
+            self.sample_map[indices], ends - lengths, ends, first_lengths, strict=True
+        ):
             start = int(self.corpus.sentence_starts[record["sentence"]]) + int(record["offset"])
             content = self.corpus.tokens[start : start + int(record["length"])]
             token_ids[begin] = self.special.cls

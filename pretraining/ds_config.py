@@ -76,15 +76,7 @@ def load_ds_config(path: str | Path) -> dict[str, Any]:
             near = difflib.get_close_matches(key, ALLOWED, 1)
             hint = f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(ALLOWED)}"
             raise ValueError(f'{path}: unknown key "{key}", which DeepSpeed would ignore{hint}')
-    stage, half = zero_stage(settings), precision(settings)
-    if stage not in (0, 1, 2, 3):
-        raise ValueError(f"{path}: zero_optimization.stage is {stage}; it must be 0, 1, 2 or 3")
-    if _enabled(settings, "bf16") and _enabled(settings, "fp16"):
-        raise ValueError(f"{path}: bf16 and fp16 are both enabled; keep one")
-    if stage == 0 and half in ("bf16", "fp16"):
-        raise ValueError(
-            f"{path}: ZeRO stage 0 with {half} makes the first updates too small (a DeepSpeed defect); use stage 1, or fp32"
-        )
+    _check_stage_and_precision(path, settings)
     return settings
 
 
@@ -110,6 +102,22 @@ def precision(settings: dict[str, Any]) -> str:
         if _enabled(settings, key):
             return key
     return "autocast" if _enabled(settings, "torch_autocast") else "fp32"
+
+
+def _check_stage_and_precision(path: Path, settings: dict[str, Any]) -> None:
+    for key in ("bf16", "fp16", "torch_autocast", "zero_optimization"):
+        if not isinstance(settings.get(key, {}), dict):
+            example = '{"stage": 1}' if key == "zero_optimization" else '{"enabled": true}'
+            raise ValueError(f'{path}: "{key}" must hold an object such as {example}')
+    stage, half = zero_stage(settings), precision(settings)
+    if stage not in (0, 1, 2, 3):
+        raise ValueError(f"{path}: zero_optimization.stage is {stage}; it must be 0, 1, 2 or 3")
+    if _enabled(settings, "bf16") and _enabled(settings, "fp16"):
+        raise ValueError(f"{path}: bf16 and fp16 are both enabled; keep one")
+    if stage == 0 and half in ("bf16", "fp16"):
+        raise ValueError(
+            f"{path}: ZeRO stage 0 with {half} makes the first updates too small (a DeepSpeed defect); use stage 1, or fp32"
+        )
 
 
 def _enabled(settings: dict[str, Any], key: str) -> bool:

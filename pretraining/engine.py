@@ -98,7 +98,9 @@ def seed_dropout(seed: int, step: int, index: int) -> None:
     torch.manual_seed(int(hash_bits(seed, STREAM_DROPOUT, step, index)[0] >> 1))
 
 
-def train_step(engine: Engine, batches: list[MaskedBatch], learning_rate: float, seed: int, step: int) -> tuple[Sums, float]:
+def train_step(
+    engine: Engine, batches: list[MaskedBatch], learning_rate: float, seed: int, step: int
+) -> tuple[Sums, float]:
     """One optimizer step over this rank's micro-batches. Returns (its sums, global gradient norm before clipping).
 
     Raises NonFiniteError, before the weights are touched, where a loss or gradient is not finite.
@@ -200,7 +202,9 @@ def save_shards(engine: Engine, folder: Path) -> None:
     """Write DeepSpeed's shards of all ranks (weights, moments, loss scale) into a new folder."""
     engine.deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
     if engine.rank == 0:
-        for script in folder.parent.glob("zero_to_*.py"):  # DeepSpeed's converters; weights.safetensors makes them needless
+        for script in folder.parent.glob(
+            "zero_to_*.py"
+        ):  # DeepSpeed's converters; weights.safetensors makes them needless
             script.unlink()
 
 

@@ -22,23 +22,26 @@ def validation_batches(
 ) -> Iterator[tuple[MaskedBatch, bool]]:
     """This rank's micro-batches of the validation samples and whether each counts.
 
-    All ranks get the same number of micro-batches, as ZeRO-3 needs: where they do not divide, the last is computed twice and
-    counts once. batch_size: most samples to use; the map's first ones, rounded down to whole micro-batches.
+    batch_size: most samples to use, the map's first ones; the last micro-batch is smaller where they do not divide. All ranks
+    get the same number of micro-batches, as ZeRO-3 needs: where ranks do not divide them, the last is computed again and
+    counts once.
     """
     count = min(batch_size, len(samples))
-    micro_batch_size = min(micro_batch_size, count)
-    indices = np.arange(count - count % micro_batch_size)
-    epochs = np.full_like(indices, EPOCH)
-    micro_batches = len(indices) // micro_batch_size
+    micro_batches = -(-count // micro_batch_size)
     for turn in range(-(-micro_batches // world_size)):
         number = turn * world_size + rank
-        wanted = min(number, micro_batches - 1)
-        # One micro-batch at a time: validation sets are read in full memory-mapped order anyway.
-        yield samples.micro_batches(epochs, indices, micro_batch_size, [wanted])[0], number < micro_batches
+        first = min(number, micro_batches - 1) * micro_batch_size
+        indices = np.arange(first, min(first + micro_batch_size, count))
+        epochs = np.full_like(indices, EPOCH)
+        yield samples.micro_batches(epochs, indices, len(indices), [0])[0], number < micro_batches
 
 
 def evaluate(
-    engine: Engine, samples: Samples, batch_size: int, micro_batch_size: int, loss_weights: tuple[float, float]
+    engine: Engine,
+    samples: Samples,
+    batch_size: int,
+    micro_batch_size: int,
+    loss_weights: tuple[float, float],
 ) -> dict[str, float]:
     """Metrics (metrics.summarize) over the validation samples, equal on all ranks; every rank must call it."""
     engine.deepspeed.eval()

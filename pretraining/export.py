@@ -133,7 +133,9 @@ def export(load: str, output: Path, sentences: list[str]) -> list[tuple[Path, fl
             ours, theirs = our_logits(objective, half, batch), their_logits(staging, half, batch)
             difference = float((ours - theirs).abs().max() / theirs.abs().max())
             if not difference <= TOLERANCE:
-                raise ValueError(f"{half}: logits of the exported model differ by {difference:.1e}; nothing was written")
+                raise ValueError(
+                    f"{half}: logits of the exported model differ by {difference:.1e}; nothing was written"
+                )
             results.append((output / half, difference))
         for staging, final in staged:
             shutil.rmtree(final, ignore_errors=True)
@@ -150,9 +152,15 @@ def main() -> None:
         prog="python -m pretraining.export",
         description="Write a checkpoint as Hugging Face folders that transformers loads alone, after comparing logits.",
     )
-    parser.add_argument("--load", required=True, metavar="PATH", help="Run folder (its newest checkpoint) or checkpoint.")
-    parser.add_argument("--output", required=True, type=Path, metavar="PATH", help="Folder for discriminator/ and generator/.")
-    parser.add_argument("--text", type=Path, metavar="PATH", help="Text for the comparison of logits, a sentence a line.")
+    parser.add_argument(
+        "--load", required=True, metavar="PATH", help="Run folder (its newest checkpoint) or checkpoint."
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="PATH", help="Folder for discriminator/ and generator/."
+    )
+    parser.add_argument(
+        "--text", type=Path, metavar="PATH", help="Text for the comparison of logits, a sentence a line."
+    )
     arguments = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -160,6 +168,8 @@ def main() -> None:
         sentences = list(PROBE_TEXT)
         if arguments.text:
             sentences = [line for line in arguments.text.read_text(encoding="utf-8").splitlines() if line.strip()][:64]
+            if not sentences:
+                raise ValueError(f"--text {arguments.text} holds no sentence; give a file with some, or leave it out")
         for folder, difference in export(arguments.load, arguments.output, sentences):
             print(f"{folder}: logits equal ours to {difference:.1e} of the largest")
     except (ValueError, OSError) as error:

@@ -106,7 +106,9 @@ def kernel_table(device_type: str, optimizer: str) -> list[tuple[str, str, str]]
     """Rows (operation, what runs, why) for the start of a run."""
     chosen = choose_attention(device_type).__name__
     attention = (
-        "one kernel over cu_seqlens, with dropout" if chosen == "attention_jagged" else "no CPU kernel is faster backward"
+        "one kernel over cu_seqlens, with dropout"
+        if chosen == "attention_jagged"
+        else "no CPU kernel is faster backward"
     )
     return [
         ("attention", chosen, attention),

@@ -135,7 +135,10 @@ def read_half(folder: Path, settings: dict[str, Any]) -> Weights:
                 f"--init-from: {path} is missing; it needs {DISCRIMINATOR}/ and {GENERATOR}/, each with config.json and "
                 "model.safetensors (pickled weights are not read; save them with transformers' save_pretrained)"
             )
-    theirs = json.loads(config_path.read_text(encoding="utf-8"))
+    try:
+        theirs = dict(json.loads(config_path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise ValueError(f"--init-from: {config_path} is damaged: it holds no JSON object; copy it again") from None
     for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
                  "intermediate_size", "max_position_embeddings"):  # fmt: skip
         if theirs.get(name) != settings[name]:
@@ -143,7 +146,10 @@ def read_half(folder: Path, settings: dict[str, Any]) -> Weights:
                 f"--init-from: {config_path} has {name} {theirs.get(name)} and this model {settings[name]}; "
                 "give the preset and sizes of the published model"
             )
-    return safetensors.torch.load_file(weights_path)
+    try:
+        return safetensors.torch.load_file(weights_path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"--init-from: {weights_path} is damaged ({error}); copy it again") from None
 
 
 def refuse_other_vocabulary(folder: Path, tokenizer_folder: str) -> None:
@@ -155,7 +161,9 @@ def refuse_other_vocabulary(folder: Path, tokenizer_folder: str) -> None:
         lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
         theirs = {line.rstrip("\r"): number for number, line in enumerate(lines[:-1] if not lines[-1] else lines)}
     else:
-        raise ValueError(f"--init-from: {folder} has neither tokenizer.json nor vocab.txt, so its ids cannot be checked")
+        raise ValueError(
+            f"--init-from: {folder} has neither tokenizer.json nor vocab.txt, so its ids cannot be checked"
+        )
     if ours != theirs:
         raise ValueError(
             f"--init-from: the vocabulary of {folder} is not that of --tokenizer {tokenizer_folder}; index the corpus with "

@@ -16,8 +16,10 @@ HISTOGRAM_LIMIT = 16.0  # logits beyond +-16 fall into the outer bins; a probabi
 
 def logit_histogram(logits: torch.Tensor, replaced: torch.Tensor) -> torch.Tensor:
     """Counts of logits [T] by bin, for original (row 0) and replaced (row 1) word pieces: float64 [2, bins]."""
-    scaled = (logits.float() / HISTOGRAM_LIMIT + 1) * (HISTOGRAM_BINS / 2)
-    bins = scaled.nan_to_num(0).floor().clamp(0, HISTOGRAM_BINS - 1).long() + replaced.long() * HISTOGRAM_BINS
+    scaled = logits.float() * (HISTOGRAM_BINS / (2 * HISTOGRAM_LIMIT))
+    # floor before the shift: -1e-9 + 1 would round to 1 and count as positive.
+    bins = (scaled.nan_to_num(0).floor() + HISTOGRAM_BINS // 2).clamp(0, HISTOGRAM_BINS - 1).long()
+    bins = bins + replaced.long() * HISTOGRAM_BINS
     return torch.bincount(bins, minlength=2 * HISTOGRAM_BINS).view(2, HISTOGRAM_BINS).double()
 
 

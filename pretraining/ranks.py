@@ -43,10 +43,9 @@ def _first_host(environment: MutableMapping[str, str]) -> str:
     if "SLURM_STEP_ID" not in environment:
         return "127.0.0.1"
     hosts = environment.get("SLURM_STEP_NODELIST", "")
-    first = re.match(r"([^,\[]+)(?:\[(\d+))?", hosts)
-    if first is None:
-        return "127.0.0.1"
-    return first.group(1) + (first.group(2) or "")
+    # The list is packed: rack[1-2]-node[04-05,07],gpu1. Its first entry, with the first number of each bracket.
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", hosts).group()
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first) or "127.0.0.1"
 
 
 def refuse_partial_launch(environment: MutableMapping[str, str]) -> None:

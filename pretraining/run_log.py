@@ -39,14 +39,20 @@ COLUMNS = (
 
 def write_state(run: Path, status: str, step: int, **more: Any) -> None:
     """Replace run_state.json. status: running, finished, stopped (go on with --load) or invalid (do not requeue)."""
-    launch = os.environ.get("PRETRAINING_RUN_ID", "")  # of launch/pretrain.sh: tells this run's state from an older one's
+    launch = os.environ.get(
+        "PRETRAINING_RUN_ID", ""
+    )  # of launch/pretrain.sh: tells this run's state from an older one's
     write_atomically(run / STATE, json.dumps({"status": status, "step": step, "launch": launch, **more}) + "\n")
 
 
 def duration(seconds: float) -> str:
     """Seconds as 2d 03h, 3h 04m, 5m 06s."""
     seconds = round(seconds)
-    for big, small, big_unit, small_unit in ((86400, 3600, "d", "h"), (3600, 60, "h", "m"), (60, 1, "m", "s")):
+    for big, small, big_unit, small_unit in (
+        (86400, 3600, "d", "h"),
+        (3600, 60, "h", "m"),
+        (60, 1, "m", "s"),
+    ):
         if seconds >= big:
             return f"{seconds // big}{big_unit} {seconds % big // small:02d}{small_unit}"
     return f"{seconds}s"
@@ -61,9 +67,14 @@ class RunLog:
             return
         self.last_step = last_step
         self.rows = self._open_metrics(run / METRICS, first_step)
-        self.board = SummaryWriter(str(tensorboard), purge_step=first_step if first_step else None)
+        # TensorBoard forgets this step and later ones of an earlier try.
+        self.board = SummaryWriter(str(tensorboard), purge_step=first_step + 1)
         self.bar = tqdm(
-            total=last_step, initial=first_step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
+            total=last_step,
+            initial=first_step,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
         )
         self.started, self.first_step = time.monotonic(), first_step
 
@@ -79,7 +90,8 @@ class RunLog:
         """One row: kind is "train" or "validation"."""
         if not self.active:
             return
-        known = {name: value for name, value in numbers.items() if not math.isnan(value)}  # precision of no positives
+        # JSON has neither NaN (precision of no positives) nor infinity (gradient norm of a step that fp16 skipped).
+        known = {name: value for name, value in numbers.items() if math.isfinite(value)}
         row = {"kind": kind, "step": step, "time": round(time.time(), 3), **dict.fromkeys(numbers), **known}
         self.rows.write(json.dumps(row) + "\n")
         for name, value in known.items():

@@ -47,7 +47,9 @@ def split_documents(weights: str, num_documents: int, split: str) -> tuple[int, 
     return first, last
 
 
-def cut_documents(document_ids: np.ndarray, tokens: np.ndarray, longest: int, short_prob: float, seed: int) -> np.ndarray:
+def cut_documents(
+    document_ids: np.ndarray, tokens: np.ndarray, longest: int, short_prob: float, seed: int
+) -> np.ndarray:
     """Cut documents into samples, one sample of every unfinished document per round.
 
     document_ids, tokens: int64 [D], index and word pieces of each; longest: word pieces of a full sample.
@@ -91,7 +93,11 @@ def sample_records(corpus: IndexedCorpus, first: int, last: int, cut: tuple[int,
 
 
 def sample_map_path(
-    prefix: str | Path, folder: str | Path | None, corpus_hash: str, documents: tuple[int, int], cut: tuple[int, float, int]
+    prefix: str | Path,
+    folder: str | Path | None,
+    corpus_hash: str,
+    documents: tuple[int, int],
+    cut: tuple[int, float, int],
 ) -> Path:
     """Where the sample map of these settings lies; every setting that decides its content is in its name."""
     longest, short_prob, seed = cut
@@ -99,7 +105,9 @@ def sample_map_path(
     return Path(folder or Path(prefix).parent) / name
 
 
-def build_sample_map(corpus: IndexedCorpus, path: Path, documents: tuple[int, int], cut: tuple[int, float, int]) -> None:
+def build_sample_map(
+    corpus: IndexedCorpus, path: Path, documents: tuple[int, int], cut: tuple[int, float, int]
+) -> None:
     """Write the sample map under a temporary name and rename it; does nothing where it is there already."""
     if path.exists():
         return

@@ -31,7 +31,13 @@ from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
-from pretraining.sample_map import SPECIALS_PER_SAMPLE, build_sample_map, open_sample_map, sample_map_path, split_documents
+from pretraining.sample_map import (
+    SPECIALS_PER_SAMPLE,
+    build_sample_map,
+    open_sample_map,
+    sample_map_path,
+    split_documents,
+)
 from pretraining.stopping import StopRequest
 
 
@@ -93,9 +99,13 @@ def resume(config: Config, engine: engine_module.Engine, facts: dict[str, str]) 
 
 
 def refuse_overwriting(config: Config) -> None:
-    """Raise ValueError where a fresh run would write into the folder of another."""
+    """Raise ValueError where --save is no folder, or a fresh run would write into the folder of another."""
     save = Path(config.run.save)
-    goes_on = config.run.load and not config.run.finetune and Path(config.run.load).resolve().is_relative_to(save.resolve())
+    if save.exists() and not save.is_dir():
+        raise ValueError(f"--save {save} is a file; give a folder")
+    goes_on = (
+        config.run.load and not config.run.finetune and Path(config.run.load).resolve().is_relative_to(save.resolve())
+    )
     if checkpoint.has_run(save) and not goes_on:
         raise ValueError(f"--save {save} holds a run already: give --load {save} to go on, or another folder")
 
@@ -103,13 +113,19 @@ def refuse_overwriting(config: Config) -> None:
 class Trainer:
     """The loop and what it needs; `run` returns the exit status."""
 
-    def __init__(self, config: Config, engine: engine_module.Engine, corpus: Corpus, first_step: int):
-        self.config, self.engine, self.facts = config, engine, corpus.facts
+    def __init__(
+        self,
+        config: Config,
+        engine: engine_module.Engine,
+        splits: tuple[Samples, Samples | None],
+        facts: dict[str, str],
+        first_step: int,
+    ):
+        self.config, self.engine, self.facts = config, engine, facts
         self.step = first_step
         optimizer = config.optimizer
         self.micro_batch_size, accumulation = batch_arithmetic(optimizer, engine.world_size)
-        samples = open_samples(config, corpus, "training")
-        self.validation = open_samples(config, corpus, "validation") if config.run.eval_iters else None
+        samples, self.validation = splits
         self.batches = training_steps(
             samples,
             first_step * optimizer.global_batch_size,
@@ -152,7 +168,9 @@ class Trainer:
             clock += time.monotonic() - paused  # tokens/s are training's
             if self.step < last and engine_module.any_rank(self.stop.wanted(), self.engine.device):
                 self._save()
-                self.log.say(f"stopped after step {self.step:,} ({self.stop.reason or 'another rank asked'}): --load goes on")
+                self.log.say(
+                    f"stopped after step {self.step:,} ({self.stop.reason or 'another rank asked'}): --load goes on"
+                )
                 self._state("stopped")
                 return EXIT_STOPPED
         if self.validation:
@@ -189,10 +207,8 @@ class Trainer:
             write_state(self.folder, status, self.step, reason=self.stop.reason)
 
 
-def prepare_run_folder(config: Config, merged: dict, rank: int) -> None:
+def prepare_run_folder(config: Config, merged: dict) -> None:
     """Write what this run was made from: config.json, ds_config.json, command.txt."""
-    if rank:
-        return
     folder = Path(config.run.save)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
@@ -218,12 +234,16 @@ def train(config: Config) -> int:
     load_before_engine(config, objective, corpus.vocab_size)
 
     rank, _, device = engine_module.start_ranks()
-    prepare_run_folder(config, merged, rank)
+    splits = open_samples(config, corpus, "training"), None
+    if config.run.eval_iters:
+        splits = splits[0], open_samples(config, corpus, "validation")
     engine = engine_module.initialize(objective, config.optimizer, merged, device)
     first_step = resume(config, engine, corpus.facts)
+    # Nothing is written under --save before everything that can be refused has been looked at.
+    engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged))
     if rank == 0:
         print(describe_run(config, objective, merged, world_size, first_step), flush=True)
-    trainer = Trainer(config, engine, corpus, first_step)
+    trainer = Trainer(config, engine, splits, corpus.facts, first_step)
     try:
         return trainer.run()
     except engine_module.NonFiniteError as error:

@@ -53,5 +53,6 @@ def test_a_killed_rank_ends_the_others() -> None:
 
 
 def test_time_limit_names_the_ranks_that_hang() -> None:
-    with pytest.raises(TimeoutError, match=r"ranks \[1\] after 10 s"):
-        run_distributed(sleep_on_rank_one, 2, timeout_s=10)
+    # On a busy machine rank 0 may not even have started by then.
+    with pytest.raises(TimeoutError, match=r"ranks \[(0, )?1\] after 8 s"):
+        run_distributed(sleep_on_rank_one, 2, timeout_s=8)

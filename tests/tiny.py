@@ -74,9 +74,7 @@ def write_corpus(folder: Path, documents: list[Document], vocab_size: int = VOCA
     return prefix, tokenizer_folder
 
 
-def make_corpus(
-    folder: Path, documents: int = 200, seed: int = 0, vocab_size: int = VOCAB_SIZE
-) -> tuple[Path, Path]:
+def make_corpus(folder: Path, documents: int = 200, seed: int = 0, vocab_size: int = VOCAB_SIZE) -> tuple[Path, Path]:
     """A made-up corpus, indexed, with its manifest. Returns (prefix, tokenizer folder)."""
     return write_corpus(folder, make_documents(documents, seed, vocab_size), vocab_size)
 
@@ -104,9 +102,7 @@ def open_samples(config: Config, split: str = "training") -> Samples:
     path = Path(f"{data.data_path}.{split}.{'.'.join(map(str, cut))}.samples")
     build_sample_map(corpus, path, documents, cut)
     special = special_tokens(load_tokenizer(data.tokenizer))
-    return Samples(
-        corpus, open_sample_map(path), special, data.mask_prob, data.one_segment_prob, config.run.seed
-    )
+    return Samples(corpus, open_sample_map(path), special, data.mask_prob, data.one_segment_prob, config.run.seed)
 
 
 def micro_batches(
@@ -114,9 +110,7 @@ def micro_batches(
 ) -> list[MaskedBatch]:
     """All micro-batches of one global batch."""
     epochs, indices = global_batch(consumed_samples, batch_size, len(samples), samples.seed)
-    return samples.micro_batches(
-        epochs, indices, micro_batch_size, list(range(batch_size // micro_batch_size))
-    )
+    return samples.micro_batches(epochs, indices, micro_batch_size, list(range(batch_size // micro_batch_size)))
 
 
 def write_checkpoint(run: Path, config: Config, objective: torch.nn.Module, step: int = 1) -> Path:

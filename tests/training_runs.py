@@ -14,6 +14,7 @@
 
 import contextlib
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -108,13 +109,13 @@ def start(folder: Path, world_size: int, function: Callable[..., Any], *argument
     return Run(folder, processes)
 
 
-def flags_of(corpus: tuple[Path, Path], save: Path, **settings: Any) -> list[str]:
+def flags_of(corpus: tuple[Path, Path], run: Path, **settings: Any) -> list[str]:
     """Command-line flags of a small, quick training; settings are fields of the configuration, None leaves one out."""
     settings = {
         "preset": "tiny",
         "data_path": corpus[0],
         "tokenizer": corpus[1],
-        "save": save,
+        "save": run,
         "seq_length": 32,
         "global_batch_size": 8,
         "micro_batch_size": 2,
@@ -203,3 +204,95 @@ def _environment(values: dict[str, str]):
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def watch_steps(folder: Path, signals: dict[tuple[int, int], int] | None = None, pause_s: float = 0.0) -> None:
+    """A hook: write down the samples of every step, and send this rank the signal of {(rank, steps done): signal}.
+
+    `steps_seen` reads what was written. pause_s lengthens every step.
+    """
+    from pretraining import engine as engine_module
+
+    original = engine_module.train_step
+
+    def train_step(engine: Any, batches: list, rate: float, seed: int, step: int) -> tuple:
+        result = original(engine, batches, rate, seed, step)
+        seen = {"step": step + 1, "samples": [b.sample_ids for b in batches], "lengths": [b.lengths for b in batches]}
+        with (folder / f"steps{engine.rank}.jsonl").open("a") as file:
+            file.write(json.dumps(seen) + "\n")
+        time.sleep(pause_s)
+        number = (signals or {}).get((engine.rank, step + 1))
+        if number:
+            os.kill(os.getpid(), number)
+        return result
+
+    folder.mkdir(parents=True, exist_ok=True)
+    engine_module.train_step = train_step
+
+
+def steps_seen(folder: Path, rank: int) -> list[dict[str, Any]]:
+    """What `watch_steps` wrote on a rank, in order."""
+    return read_rows(folder / f"steps{rank}.jsonl")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file, none of them with numbers that JSON does not have."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{path} has {name}, which is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def metric_rows(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl of a run without what depends on the clock."""
+    clock = ("time", "tokens_per_second", "data_wait_share")
+    return [
+        {name: value for name, value in row.items() if name not in clock} for row in read_rows(run / "metrics.jsonl")
+    ]
+
+
+def run_state(run: Path) -> dict[str, Any]:
+    """run_state.json of a run."""
+    return json.loads((run / "run_state.json").read_text(encoding="utf-8"))
+
+
+def differing_tensors(ours: Path, theirs: Path) -> list[str]:
+    """Names of what is not bitwise equal in two checkpoints: weights and the shards' weights, moments and counters.
+
+    ZeRO-3's own copy of the weights is left out: its padding is memory that nobody has written. They are all in
+    weights.safetensors.
+    """
+    different, compared = [], 0
+    for path in sorted(theirs.rglob("*")):
+        name = str(path.relative_to(theirs))
+        if path.suffix == ".safetensors" and (ours / name).read_bytes() != path.read_bytes():
+            different.append(name)
+        if path.suffix == ".pt":
+            pair = [dict(_leaves(torch.load(file / name, weights_only=False))) for file in (ours, theirs)]
+            if pair[1].get("/optimizer_state_dict/zero_stage") == 3:
+                pair = [{k: v for k, v in leaves.items() if "fp32_flat_groups" not in k} for leaves in pair]
+            compared += len(pair[1])
+            assert list(pair[0]) == list(pair[1]), f"{name} has other entries"
+            different += [f"{name}:{key}" for key, value in pair[1].items() if not _same(pair[0][key], value)]
+    assert compared > 20, f"nothing to compare in {theirs}"
+    return different
+
+
+def _leaves(value: Any, name: str = ""):
+    """Tensors and numbers in nested dictionaries and lists, with their places; not what describes the program."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key not in ("ds_config", "ds_version"):
+                yield from _leaves(part, f"{name}/{key}")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _leaves(part, f"{name}/{number}")
+    elif isinstance(value, torch.Tensor | int | float):
+        yield name, value
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(theirs, torch.Tensor):
+        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+    return ours == theirs

@@ -7,12 +7,15 @@ a terminal, and yields the results in the order of the jobs, so that nothing dep
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from tqdm import tqdm
+
+WINDOW = 4  # jobs handed out for each worker ahead of the one whose result is waited for
 
 
 def usable_cores() -> int:
@@ -35,11 +38,22 @@ def map_in_order(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
-        yield from tqdm(pool.map(function, jobs), **bar)
+        yield from tqdm(_in_window(pool, function, jobs, WINDOW * workers), **bar)
     except BrokenProcessPool:
         raise OSError("a worker process was killed (out of memory?); use fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_window(pool: ProcessPoolExecutor, function: Callable, jobs: list, size: int) -> Iterator[Any]:
+    """Yield results in order with at most `size` jobs under way, so that results do not pile up in memory."""
+    waiting: deque[Future] = deque()
+    for job in jobs:
+        if len(waiting) == size:
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(function, job))
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _end_with_parent() -> None:

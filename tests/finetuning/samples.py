@@ -1,4 +1,4 @@
-"""Eight tagged sentences, and how each of the community's file formats writes them; for the tests beside it."""
+"""Eight tagged sentences, and how each of the community's file formats writes them."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def iobes(tags: list[str]) -> list[str]:
 
 
 def write_split(path: Path, sentences: list[str], form: str) -> None:
-    """Write one split: "biobert" (untyped chemicals), "iob", "iobes", or "scibert" (IOB1, four columns, merged)."""
+    """Write one split: "biobert" (bare chemicals), "iob", "iobes", "scibert" (IOB1, 4 columns, merged)."""
     blocks = []
     for sentence in map(pairs, sentences):
         words, tags = [word for word, _ in sentence], [tag for _, tag in sentence]
@@ -39,13 +39,9 @@ def write_split(path: Path, sentences: list[str], form: str) -> None:
             tags = [tag[0] if tag.endswith("Chemical") else "O" for tag in tags]
         elif form == "iobes":
             tags = iobes(tags)
-        elif (
-            form == "scibert"
-        ):  # as SciBERT's files: an entity of one word is a bare I, of more starts with B
+        elif form == "scibert":  # as SciBERT's files: an entity of one word is a bare I, of more starts with B
             after = [*tags[1:], "O"]
-            single = [
-                tag[0] == "B" and following[0] != "I" for tag, following in zip(tags, after, strict=True)
-            ]
+            single = [tag[0] == "B" and following[0] != "I" for tag, following in zip(tags, after, strict=True)]
             tags = [
                 "O" if tag == "O" else ("I" if one else tag[0]) + "-Entity"
                 for tag, one in zip(tags, single, strict=True)
@@ -62,9 +58,7 @@ def write_split(path: Path, sentences: list[str], form: str) -> None:
 def write_benchmark(folder: Path, form: str) -> Path:
     """train = dev = test, under the file names that this form has."""
     folder.mkdir(parents=True)
-    names = (
-        ("train.txt", "dev.txt", "test.txt") if form == "scibert" else ("train.tsv", "devel.tsv", "test.tsv")
-    )
+    names = ("train.txt", "dev.txt", "test.txt") if form == "scibert" else ("train.tsv", "devel.tsv", "test.tsv")
     for name in names:
         write_split(folder / name, SENTENCES, form)
     return folder

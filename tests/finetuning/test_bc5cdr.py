@@ -1,4 +1,4 @@
-"""The whole benchmark from files to results.json, its split sizes, seeds that go on, and the files as distributed."""
+"""The benchmark from files to results.json: split sizes, seeds that go on, files as distributed."""
 
 import json
 import lzma
@@ -79,18 +79,14 @@ def test_iobes_scores_as_iob2(tiny_model, tmp_path):
     scores = []
     for form in ("iob", "iobes"):
         data = write_benchmark(tmp_path / form, form)
-        scores.append(
-            run(tiny_model, data, tmp_path / f"{form}_out", "--seeds", "1", "--epochs", "8")["mean"]
-        )
+        scores.append(run(tiny_model, data, tmp_path / f"{form}_out", "--seeds", "1", "--epochs", "8")["mean"])
     assert scores[0] == scores[1] > 0
 
 
 def test_other_sizes_are_refused_with_both_counts(tiny_model, tmp_path, capsys):
     data = write_benchmark(tmp_path / "data", "iob")
     message = error_of(capsys, tiny_model, data, tmp_path / "out")
-    assert (
-        "expected (train / dev / test) BC5CDR chemical+disease has 4,560 / 4,581 / 4,797 sentences" in message
-    )
+    assert "expected (train / dev / test) BC5CDR chemical+disease has 4,560 / 4,581 / 4,797 sentences" in message
     assert "9,385" not in message and "5,203 / 5,347 / 5,385 Chemical" in message
     assert "found 8 / 8 / 8 sentences, 8 / 8 / 8 Chemical, 4 / 4 / 4 Disease" in message
     assert "--nonstandard-split" in message
@@ -100,9 +96,7 @@ def test_other_sizes_are_refused_with_both_counts(tiny_model, tmp_path, capsys):
     assert "BC5CDR chemical has" in message and "BC5CDR disease has" in message
 
 
-def test_other_types_and_empty_splits_are_refused_even_if_nonstandard(
-    tiny_model, benchmark_folder, tmp_path, capsys
-):
+def test_other_types_and_empty_splits_are_refused_even_if_nonstandard(tiny_model, benchmark_folder, tmp_path, capsys):
     original = (benchmark_folder / "test.tsv").read_text()
     (benchmark_folder / "test.tsv").write_text(original.replace("Disease", "protein"))
     message = error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split")
@@ -127,9 +121,7 @@ def test_a_stopped_run_goes_on(tiny_model, benchmark_folder, tmp_path):
     assert (ours["mean"], ours["std"]) == (theirs["mean"], theirs["std"])
 
 
-def test_another_configuration_or_data_in_the_same_folder_is_an_error(
-    tiny_model, benchmark_folder, tmp_path, capsys
-):
+def test_another_configuration_or_data_in_the_same_folder_is_an_error(tiny_model, benchmark_folder, tmp_path, capsys):
     output = tmp_path / "out"
     run(tiny_model, benchmark_folder, output, "--seeds", "1", "--epochs", "1")
     before = (output / "results.json").read_bytes()
@@ -173,9 +165,7 @@ def test_failed_seeds_are_counted_and_left_out(tiny_model, benchmark_folder, tmp
     ],
 )
 def test_wrong_values_are_one_sentence(tiny_model, benchmark_folder, tmp_path, capsys, more, message):
-    assert message in error_of(
-        capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split", *more
-    )
+    assert message in error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split", *more)
 
 
 def test_command_line_as_typed(tiny_model, benchmark_folder, tmp_path):
@@ -193,8 +183,17 @@ def test_command_line_as_typed(tiny_model, benchmark_folder, tmp_path):
     refused = call(*command(tmp_path / "no" / "model", benchmark_folder, tmp_path / "out2", *more))
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: --model") and refused.stderr.count("\n") == 1
-    assert call("--help").returncode == 0
-    assert call("--no-such-flag").returncode == 2
+
+
+def test_help_and_unknown_flags(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        bc5cdr.main(["--help"])
+    assert stopped.value.code == 0
+    assert "(default: 20)" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        bc5cdr.main(["--model", "a", "--data", "b", "--output", "c", "--no-such-flag"])
+    assert stopped.value.code == 2
+    assert "--no-such-flag" in capsys.readouterr().err
 
 
 REAL = [

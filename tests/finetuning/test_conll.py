@@ -1,4 +1,4 @@
-"""Readers of token-per-line files: every format gives the same entities, every fault names file, line and cure."""
+"""Readers of token-per-line files: same entities from every format; a fault names file, line and cure."""
 
 import random
 

@@ -28,9 +28,7 @@ def test_folder_without_tokenizer(copy):
 def test_tokenizer_of_another_model(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "vocab_size": 12}))
-    with pytest.raises(
-        ValueError, match="embeddings only 12: tokenizer and weights are not of the same model"
-    ):
+    with pytest.raises(ValueError, match="embeddings only 12: tokenizer and weights are not of the same model"):
         encoder.load_tokenizer(str(copy), encoder.load_config(str(copy)))
 
 

@@ -45,22 +45,18 @@ def test_layer_learning_rates_as_numbers():
     ours = layer_learning_rates(NAMES, "electra", config)
     assert [ours[name] for name in NAMES] == [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]
     reference = layer_learning_rates(NAMES, "electra", replace(config, reference_layer_decay_exponent=True))
-    # google-research/electra: depth 0, 1 ... n for embeddings and layers, n + 2 for the head; lr * decay^(n + 2 - depth)
+    # google-research/electra: embeddings 0, layers 1 ... n, head n + 2; lr * decay^(n + 2 - depth)
     assert [reference[name] for name in NAMES] == [1 / 32, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0]
 
 
 def test_layers_are_found_in_other_architectures():
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
-    modern = AutoModelForTokenClassification.from_config(
-        ModernBertConfig(**shape, vocab_size=99, pad_token_id=0)
-    )
+    modern = AutoModelForTokenClassification.from_config(ModernBertConfig(**shape, vocab_size=99, pad_token_id=0))
     depths = layer_depths([name for name, _ in modern.named_parameters()], modern.base_model_prefix)
     assert depths["model.embeddings.tok_embeddings.weight"] == 0
     assert depths["model.layers.2.mlp.Wi.weight"] == depths["model.final_norm.weight"] == 3
     assert depths["classifier.weight"] == depths["head.dense.weight"] == 4
-    albert = AutoModelForTokenClassification.from_config(
-        AlbertConfig(**shape, embedding_size=8, vocab_size=99)
-    )
+    albert = AutoModelForTokenClassification.from_config(AlbertConfig(**shape, embedding_size=8, vocab_size=99))
     depths = layer_depths([name for name, _ in albert.named_parameters()], albert.base_model_prefix)
     assert depths["albert.encoder.embedding_hidden_mapping_in.weight"] == 0
     assert depths["albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"] == 1
@@ -127,7 +123,7 @@ def test_same_seed_same_history_other_seed_another(task):
 
 
 def test_best_epoch_is_kept_and_patience_ends_the_run(task):
-    """Dev scores 0.1, 0.5, 0.3, 0.2, ...: with patience 2 there are 4 epochs, and the weights of the second stay."""
+    """Dev scores 0.1, 0.5, 0.3, 0.2, ...: patience 2 gives 4 epochs; the weights of the second stay."""
     scores = iter([0.1, 0.5, 0.3, 0.2, 0.9])
     seen = []
 
@@ -141,9 +137,7 @@ def test_best_epoch_is_kept_and_patience_ends_the_run(task):
     scored = replace(task, score=score)
     result = fit(model, scored, config, seed=0)
     assert (result.best_epoch, len(result.history), result.dev[METRIC]) == (2, 4, 0.5)
-    assert float(predict(model, task, task.features["dev"], config)[0].sum()) == pytest.approx(
-        seen[1], rel=1e-5
-    )
+    assert float(predict(model, task, task.features["dev"], config)[0].sum()) == pytest.approx(seen[1], rel=1e-5)
     assert abs(seen[1] - seen[3]) > 1e-3
 
 
@@ -156,9 +150,7 @@ def test_gradient_accumulation_does_not_change_the_gradient(task):
                 module.p = 0.0
         config = replace(QUICK, batch_size=7, gradient_accumulation=parts)
         found = []
-        train_epoch(
-            model, task, config, [[0, 3, 1, 7, 5, 2, 6]], lambda: found.append(model.classifier.weight.grad)
-        )
+        train_epoch(model, task, config, [[0, 3, 1, 7, 5, 2, 6]], lambda: found.append(model.classifier.weight.grad))
         return found[0]
 
     for parts in (2, 3, 7):
@@ -190,9 +182,8 @@ def test_flags_make_the_config():
     parser = ArgumentParser(allow_abbrev=False)
     add_arguments(parser, defaults)
     assert config_from(parser.parse_args([])) == defaults
-    options = parser.parse_args(
-        "--learning-rate 2e-5 --bf16 --reference-layer-decay-exponent --max-length 128".split()
-    )
+    line = "--learning-rate 2e-5 --bf16 --reference-layer-decay-exponent --max-length 128"
+    options = parser.parse_args(line.split())
     assert config_from(options) == FinetuneConfig(
         epochs=7, learning_rate=2e-5, bf16=True, reference_layer_decay_exponent=True, max_length=128
     )

@@ -1,6 +1,7 @@
 """The Markdown table: order, marks, published rows, and what is not a result."""
 
 import json
+import re
 
 import pytest
 
@@ -85,8 +86,6 @@ def test_no_or_foreign_results(tmp_path, content, message):
         (tmp_path / "results.json").write_text(content)
     with pytest.raises(SystemExit) as stopped:
         table.main([str(tmp_path)])
-    import re
-
     assert re.search(message, stopped.value.code)
     with pytest.raises(SystemExit, match="does not exist"):
         table.main([str(tmp_path / "nowhere")])

@@ -1,17 +1,28 @@
-"""Word pieces, windows, rows and labels, and the entity-level score against seqeval, conlleval and by hand."""
+"""Word pieces, windows, rows and labels; the entity-level score against seqeval, conlleval, by hand."""
 
 import random
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from seqeval.metrics import f1_score
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+    DebertaV2Config,
+    ModernBertConfig,
+    RobertaConfig,
+)
 
 from finetuning import encoder, tagging
 from finetuning.config import FinetuneConfig
 from finetuning.conll import Sentence, iob2_tags, iob_spans
-from finetuning.loop import predict
+from finetuning.loop import fit, predict
 from finetuning.tagging import METRIC, entity_scores, make_features, tagging_task, windows, word_pieces
 from tests.finetuning.samples import SENTENCES, pairs
 
@@ -28,7 +39,7 @@ def task_of(model, test, config=None):
 
 
 def conlleval_counts(gold, predicted):
-    """(correct, predicted, gold) chunks, after the rules of conlleval.pl: startOfChunk, endOfChunk, one pass."""
+    """(correct, predicted, gold) chunks, after the rules of conlleval.pl (startOfChunk, endOfChunk)."""
 
     def ends(before, tag):
         return before[0] != "O" and (tag[0] in "OB" or before[2:] != tag[2:])
@@ -140,9 +151,7 @@ def test_long_sentence_is_scored_whole(tiny_model):
     assert max(len(feature["input_ids"]) for feature in features) <= 64
     labels = [label for feature in features for label in feature["labels"]]
     assert len(labels) == 350
-    scores = task.score(
-        "test", [np.eye(5)[feature["labels"]] for feature in features]
-    )  # predictions all right
+    scores = task.score("test", [np.eye(5)[feature["labels"]] for feature in features])  # predictions all right
     assert (scores[METRIC], scores["entities"]) == (1.0, 6)
     torch.manual_seed(0)
     outputs = predict(task.make_model(), task, features, FinetuneConfig(batch_size=2))
@@ -166,8 +175,6 @@ def test_batched_outputs_equal_one_by_one(tiny_model):
 
 
 def test_encoder_weights_are_the_folders_and_only_the_head_is_new(tiny_model):
-    from safetensors.torch import load_file
-
     theirs = load_file(tiny_model / "model.safetensors")
     task = task_of(tiny_model, sentences())
     ours = task.make_model().state_dict()
@@ -187,6 +194,28 @@ def test_saved_model_opens_in_transformers_with_its_labels(tiny_model, tmp_path)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab()) == theirs.config.vocab_size
     for name, value in model.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name])
+
+
+@pytest.mark.parametrize("kind", [BertConfig, AlbertConfig, RobertaConfig, ModernBertConfig, DebertaV2Config])
+def test_other_encoders_take_the_same_head(tiny_model, tmp_path, kind):
+    """A random encoder of another architecture, saved without a head, with the tiny tokenizer beside it."""
+    folder = shutil.copytree(tiny_model, tmp_path / "other")
+    config = kind(
+        vocab_size=40,
+        embedding_size=8,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=80,
+        pad_token_id=0,
+    )
+    AutoModel.from_config(config).save_pretrained(folder)
+    config = FinetuneConfig(dropout=0.25, learning_rate=1e-3, layer_decay=0.9, epochs=1)
+    task = task_of(folder, sentences(), config)
+    model = task.make_model()
+    assert [child.p for child in model.children() if isinstance(child, torch.nn.Dropout)] == [0.25]
+    assert fit(model, task, config, seed=0).history[0]["loss"] > 0
 
 
 def test_predictions_file_is_conll_text(tiny_model, tmp_path):

@@ -94,7 +94,9 @@ def test_a_global_batch_goes_on_across_the_end_of_an_epoch() -> None:
 @pytest.mark.parametrize("micro_batch_size, count", [(1, 7), (4, 1), (4, 16), (8, 32), (32, 8)])
 def test_deal_gives_every_sample_once_and_balances_word_pieces(micro_batch_size: int, count: int) -> None:
     random = np.random.default_rng(0)
-    lengths = np.where(random.random(micro_batch_size * count) < 0.6, 128, random.integers(3, 128, micro_batch_size * count))
+    lengths = np.where(
+        random.random(micro_batch_size * count) < 0.6, 128, random.integers(3, 128, micro_batch_size * count)
+    )
     dealt = deal(lengths, micro_batch_size)
     assert dealt.shape == (count, micro_batch_size)
     assert sorted(dealt.ravel()) == list(range(len(lengths)))
@@ -139,9 +141,7 @@ def test_a_sample_is_the_same_in_micro_batches_of_any_size(samples: Samples) -> 
 
 def test_epochs_differ_in_masks_and_not_in_boundaries(samples: Samples) -> None:
     indices = np.arange(40)
-    first, second = (
-        by_sample(samples.micro_batches(np.full(40, epoch), indices, 40, [0])) for epoch in (0, 1)
-    )
+    first, second = (by_sample(samples.micro_batches(np.full(40, epoch), indices, 40, [0])) for epoch in (0, 1))
     special = [samples.special.cls, samples.special.sep]
     same_masks = same_segments = 0
     for index in range(40):
@@ -224,7 +224,9 @@ def test_segments_end_with_sentences_and_one_sample_in_ten_has_one(short_sentenc
     sides = Counter()
     for index, length in zip(indices[~undivided], first[~undivided], strict=True):
         record = records[index]
-        ends = np.cumsum(samples.corpus.sentence_lengths[record["sentence"] : record["sentence"] + 12]) - record["offset"]
+        ends = (
+            np.cumsum(samples.corpus.sentence_lengths[record["sentence"] : record["sentence"] + 12]) - record["offset"]
+        )
         assert 0 < length < 50 and length in ends  # the middle is between two sentences
         straddler = int(np.flatnonzero(ends >= 25)[0])  # the sentence that reaches the middle
         assert length in (ends[straddler - 1], ends[straddler])

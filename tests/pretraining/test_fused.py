@@ -44,9 +44,7 @@ def attention_of_torch(
 
 @pytest.mark.parametrize("attention", [attention_by_sample, attention_jagged])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-13), (torch.float32, 1e-5)], ids=["64", "32"])
-def test_attention_equals_torch_s_sample_by_sample(
-    attention: Attention, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_attention_equals_torch_s_sample_by_sample(attention: Attention, dtype: torch.dtype, tolerance: float) -> None:
     for ours, theirs in zip(run_attention(attention, dtype), run_attention(attention_of_torch, dtype), strict=True):
         assert ours.shape == theirs.shape and ours.dtype == dtype
         assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
@@ -143,7 +141,9 @@ def test_ids_without_weight_are_never_drawn() -> None:
     allowed = torch.zeros(10 * SAMPLING_BLOCK, dtype=torch.bool)
     allowed[[130, 131, 500, 501, 1000]] = True
     logits[:, ~allowed] = -torch.inf
-    uniforms = torch.cat([torch.linspace(0, LARGEST_UNIFORM, 5000, dtype=torch.float64), torch.tensor([LARGEST_UNIFORM])])
+    uniforms = torch.cat(
+        [torch.linspace(0, LARGEST_UNIFORM, 5000, dtype=torch.float64), torch.tensor([LARGEST_UNIFORM])]
+    )
     ids = sample_inverse_cdf(logits.expand(len(uniforms), -1), uniforms)
     assert set(ids.tolist()) == {130, 131, 500, 501, 1000}
     assert (ids.diff() >= 0).all()  # the inverse of a cumulative distribution does not go back

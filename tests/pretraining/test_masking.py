@@ -27,9 +27,7 @@ def some_samples(count: int, longest: int, seed: int = 0) -> tuple[np.ndarray, n
     return np.concatenate(rows), np.array([len(row) for row in rows])
 
 
-def mask(
-    token_ids: np.ndarray, lengths: np.ndarray, samples: np.ndarray, epoch: int = 0, prob: float = 0.15
-) -> Masked:
+def mask(token_ids: np.ndarray, lengths: np.ndarray, samples: np.ndarray, epoch: int = 0, prob: float = 0.15) -> Masked:
     keys = (np.full_like(samples, epoch), samples)
     return mask_samples(token_ids, lengths, keys, SPECIAL, MASK, prob, SEED)
 
@@ -124,6 +122,15 @@ def test_every_position_is_chosen_equally_often() -> None:
     assert counts[0] == counts[-1] == 0
     expected = len(positions) / 20
     assert ((counts[1:-1] - expected) ** 2 / expected).sum() < 50  # chi-square, 19 degrees; 99.99 % lies below
+
+
+def test_the_noise_knows_nothing_of_what_was_masked_and_how() -> None:
+    """Uniform among positions that became [MASK], and among those that show their word."""
+    token_ids, lengths = some_samples(800, 256)
+    positions, generator_ids, noise = mask(token_ids, lengths, np.arange(len(lengths)))
+    became_mask = generator_ids[positions] == MASK
+    for part in (noise[became_mask], noise[~became_mask]):
+        assert chi_square(np.bincount((part * 16).astype(int), minlength=16)) < limit(16)
 
 
 def chi_square(counts: np.ndarray) -> float:

@@ -117,5 +117,7 @@ def test_sums_add_up_over_micro_batches() -> None:
     whole = sums_of(scores, labels)
     assert torch.equal(total["histogram"], whole["histogram"])
     assert summarize(total, WEIGHTS)["discriminator_auc"] == summarize(whole, WEIGHTS)["discriminator_auc"]
-    parts = [roc_auc_score(part_labels, part) for part, part_labels in zip(scores.split(701), labels.split(701), strict=True)]
+    parts = [
+        roc_auc_score(part_labels, part) for part, part_labels in zip(scores.split(701), labels.split(701), strict=True)
+    ]
     assert abs(np.mean(parts) - summarize(total, WEIGHTS)["discriminator_auc"]) > 1e-5

@@ -1,7 +1,8 @@
 """Parity with Hugging Face's ELECTRA: logits, losses and gradients of both networks, ours unpadded, theirs padded.
 
-The same weights go through hf_weights into `ElectraForPreTraining` and `ElectraForMaskedLM`, whose shared embeddings and
-output table are tied by hand; both sides compute the full ELECTRA loss on samples of very different lengths. Dropout 0.
+The same weights go through hf_weights into `ElectraForPreTraining` and `ElectraForMaskedLM`, whose shared
+embeddings and output table are tied by hand; both sides compute the full ELECTRA loss on samples of very different
+lengths, without dropout.
 """
 
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from tests.tiny import tiny_config
 
 VOCAB_SIZE = 1009  # no multiple of 128
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
-LENGTHS = (64, 3, 17, 1 + 2, 41, 9)
+LENGTHS = (64, 3, 17, 5, 41, 9)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
@@ -119,9 +120,9 @@ def their_models(config: Config, ours: nn.Module, dtype: torch.dtype) -> dict[st
         with torch.device("meta"):
             model = kind(their_config)
         model = model.to_empty(device="cpu").to(dtype).eval()
-        for embeddings in (model.electra.embeddings,):  # buffers, which no file holds
-            embeddings.position_ids = torch.arange(config.model.max_position_embeddings)[None]
-            embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
+        embeddings = model.electra.embeddings
+        embeddings.position_ids = torch.arange(config.model.max_position_embeddings)[None]  # which no file holds
+        embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
         theirs = {name: w.detach().clone() for name, w in to_hugging_face(weights, encoder, shape, head).items()}
         missing, unexpected = model.load_state_dict(theirs, strict=False)
         assert not unexpected and set(missing) <= {"generator_lm_head.weight"}
@@ -284,10 +285,29 @@ def test_initial_weights_are_the_reference_s() -> None:
 
 def test_initial_weights_are_a_function_of_the_seed() -> None:
     def weights(seed: int) -> torch.Tensor:
-        return torch.cat([p.detach().flatten() for p in build_objective(config_of("tiny").model, 100, seed).parameters()])
+        return torch.cat(
+            [p.detach().flatten() for p in build_objective(config_of("tiny").model, 100, seed).parameters()]
+        )
 
     torch.rand(3)  # whatever was drawn before
     assert torch.equal(weights(5), weights(5)) and not torch.equal(weights(5), weights(6))
+
+
+def test_dropout_stands_where_the_reference_has_it() -> None:
+    """Embeddings: behind the LayerNorm. Layers: on what is added to the residual, before the LayerNorm."""
+    ours, batch = perturbed(config_of("tiny"), torch.float64), unpadded_batch()
+    embeddings, layer = ours.embeddings, ours.encoder.layers[0]
+    whole = embeddings(batch.input_ids, batch)
+    embeddings.dropout.p = 0.4
+    torch.manual_seed(0)
+    dropped = embeddings(batch.input_ids, batch)
+    kept = dropped != 0
+    assert kept.double().mean().item() == pytest.approx(0.6, abs=0.03)
+    assert torch.allclose(dropped[kept], whole[kept] / 0.6)
+
+    hidden = torch.randn(len(batch.input_ids), 64, dtype=torch.float64)
+    layer.dropout.p = 1.0
+    assert torch.equal(layer(hidden, batch), layer.ffn_norm(layer.attention_norm(hidden)))
 
 
 def test_dropout_acts_in_training_and_follows_the_seed() -> None:

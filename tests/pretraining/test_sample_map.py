@@ -213,7 +213,9 @@ def test_splits_follow_each_other_and_cover_all_documents() -> None:
     "weights, documents, split", [("1,0,0", 5, "validation"), ("969,30,1", 10, "validation"), ("0,1,0", 5, "test")]
 )
 def test_an_empty_split_is_an_error(weights: str, documents: int, split: str) -> None:
-    with pytest.raises(ValueError, match=f'--split "{weights}" leaves no document for {split}: the corpus has {documents}'):
+    with pytest.raises(
+        ValueError, match=f'--split "{weights}" leaves no document for {split}: the corpus has {documents}'
+    ):
         split_documents(weights, documents, split)
 
 

@@ -184,12 +184,15 @@ def test_a_folder_without_a_usable_tokenizer_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("with_config", [True, False])
-def test_saved_files_load_alone(tmp_path, with_config):
+@pytest.mark.parametrize("in_model_folder", [True, False])
+def test_saved_files_load_alone(tmp_path, with_config, in_model_folder):
     source, target = write_folder(tmp_path / "source", small_vocabulary(), False, True), tmp_path / "target"
     target.mkdir()
     if not with_config:
         (source / "tokenizer_config.json").unlink()
     save_tokenizer_files(source, target)
+    if in_model_folder:
+        (target / "config.json").write_text('{"model_type": "electra"}', encoding="utf-8")
     theirs = AutoTokenizer.from_pretrained(target)
     assert tokenizer_sha256(source) == tokenizer_sha256(target)
     assert (theirs.do_lower_case, theirs.strip_accents) == (False, True)

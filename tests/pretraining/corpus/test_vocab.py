@@ -19,7 +19,7 @@ FILES = ["manifest.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"
 
 
 def made_up_texts(number: int = 300, seed: int = 3) -> list[str]:
-    """Documents of made-up words; many pairs of letters are equally frequent, and ties are what breaks order."""
+    """Documents of made-up words; many pairs of letters are equally frequent: ties break the order."""
     generator = random.Random(seed)
     syllables = [a + b for a in "bcdfglmnprstvzéβ" for b in "aeiouü"]
     words = ["".join(generator.choices(syllables, k=generator.randint(1, 4))) for _ in range(800)]
@@ -190,8 +190,9 @@ def refusals(documents: Path, folder: Path) -> dict[str, tuple[list, str]]:
 
 
 @pytest.mark.parametrize("kind", [
-    "no [MASK]", "double entry", "two empty entries", "not UTF-8", "case not said", "empty file", "missing file",
-    "other size", "too few words", "too small", "no such input", "unfinished input", "foreign output",
+    "no [MASK]", "double entry", "two empty entries", "not UTF-8", "case not said", "empty file",
+    "missing file", "other size", "too few words", "too small", "no such input", "unfinished input",
+    "foreign output",
 ])  # fmt: skip
 def test_bad_input_is_refused_in_one_sentence(repository, documents, tmp_path, kind):
     flags, words = refusals(documents, tmp_path)[kind]

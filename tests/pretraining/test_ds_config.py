@@ -1,0 +1,131 @@
+"""DeepSpeed JSON files: ours load, and what DeepSpeed would ignore, drop or train wrongly is refused in a sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pretraining.ds_config import (
+    ALLOWED,
+    OWNED_BY_FLAGS,
+    REMOVED,
+    load_ds_config,
+    merge_ds_config,
+    precision,
+    zero_stage,
+)
+from tests.conftest import REPOSITORY
+
+FILES = sorted((REPOSITORY / "ds_configs").glob("*.json"))
+
+
+def refused(folder: Path, settings: object, match: str) -> None:
+    """The file is refused in one sentence that names it."""
+    path = folder / "deepspeed.json"
+    path.write_text(settings if isinstance(settings, str) else json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ValueError, match=match) as caught:
+        load_ds_config(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_of_ours_loads_and_is_what_its_name_says(path: Path) -> None:
+    settings = load_ds_config(path)
+    assert path.stem.startswith(f"zero{zero_stage(settings)}_{precision(settings)}")
+
+
+def test_there_is_a_file_for_every_stage() -> None:
+    assert {zero_stage(load_ds_config(path)) for path in FILES} == {0, 1, 2, 3}
+    assert REPOSITORY / "ds_configs" / "zero1_bf16.json" in FILES  # the default of --deepspeed-config
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_half_precision_sums_gradients_in_fp32(path: Path) -> None:
+    settings = load_ds_config(path)
+    if precision(settings) == "bf16":
+        assert settings["data_types"] == {"grad_accum_dtype": "fp32"}
+    if precision(settings) != "fp32":
+        assert settings["communication_data_type"] == "fp32"
+
+
+@pytest.mark.parametrize("key", OWNED_BY_FLAGS)
+def test_keys_that_flags_own_are_refused(tmp_path: Path, key: str) -> None:
+    refused(tmp_path, {key: 1}, f'remove "{key}", which the flags {OWNED_BY_FLAGS[key]} own')
+
+
+@pytest.mark.parametrize("key", REMOVED)
+def test_keys_that_deepspeed_removed_are_refused(tmp_path: Path, key: str) -> None:
+    refused(tmp_path, {key: {"enabled": True}}, f'remove "{key}", which DeepSpeed no longer has')
+
+
+@pytest.mark.parametrize(
+    "key, hint",
+    [
+        ("zero_optimisation", 'did you mean "zero_optimization"'),
+        ("bfloat16", 'did you mean "bf16"'),
+        ("fp_16", 'did you mean "fp16"'),
+        ("zero_optimization_stage", 'did you mean "zero_optimization"'),
+        ("something", "known are bf16, fp16, "),
+    ],
+)
+def test_unknown_keys_are_refused_with_the_nearest_known_one(tmp_path: Path, key: str, hint: str) -> None:
+    refused(tmp_path, {key: {}}, f'unknown key "{key}", which DeepSpeed would ignore; {hint}')
+
+
+def test_no_key_is_in_two_lists() -> None:
+    assert not set(ALLOWED) & set(OWNED_BY_FLAGS) and not set(ALLOWED) & set(REMOVED)
+    assert not set(OWNED_BY_FLAGS) & set(REMOVED)
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+@pytest.mark.parametrize("zero", [{}, {"zero_optimization": {"stage": 0}}, {"zero_optimization": {}}])
+def test_stage_0_with_half_precision_is_refused(tmp_path: Path, kind: str, zero: dict) -> None:
+    refused(tmp_path, zero | {kind: {"enabled": True}}, f"ZeRO stage 0 with {kind} .* use stage 1, or fp32")
+
+
+@pytest.mark.parametrize("stage", [4, -1, "1", None, 1.5])
+def test_a_stage_that_does_not_exist_is_refused(tmp_path: Path, stage: object) -> None:
+    refused(tmp_path, {"zero_optimization": {"stage": stage}}, "zero_optimization.stage is .* must be 0, 1, 2 or 3")
+
+
+def test_two_half_precisions_are_refused(tmp_path: Path) -> None:
+    both = {"bf16": {"enabled": True}, "fp16": {"enabled": True}, "zero_optimization": {"stage": 1}}
+    refused(tmp_path, both, "bf16 and fp16 are both enabled; keep one")
+
+
+@pytest.mark.parametrize(
+    "text, match",
+    [
+        ("", "is not valid JSON"),
+        ("{'bf16': 1}", "is not valid JSON"),
+        ('{"bf16": {"enabled": true},}', "is not valid JSON"),
+        ('{"bf16": {}, "bf16": {}}', 'is not valid JSON: "bf16" stands twice'),
+        ('{"zero_optimization": {"stage": 1, "stage": 2}}', '"stage" stands twice'),
+        ("[1]", "does not hold a JSON object"),
+        ('{"bf16": true}', '"bf16" must hold an object such as {"enabled": true}'),
+        ('{"zero_optimization": 1}', '"zero_optimization" must hold an object such as {"stage": 1}'),
+    ],
+)
+def test_what_is_not_a_json_object_of_objects_is_refused(tmp_path: Path, text: str, match: str) -> None:
+    refused(tmp_path, text, match)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--deepspeed-config .*none.json: no such file; ds_configs/ has one"):
+        load_ds_config(tmp_path / "none.json")
+
+
+def test_the_merged_json_has_the_numbers_of_the_flags() -> None:
+    settings = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}}
+    merged = merge_ds_config(settings, micro=4, accumulation=3, world=2, clip=1.0)
+    assert merged["train_batch_size"] == 24
+    assert merged["train_micro_batch_size_per_gpu"] == 4 and merged["gradient_accumulation_steps"] == 3
+    assert merged["gradient_clipping"] == 1.0
+    assert zero_stage(merged) == 2 and precision(merged) == "bf16"
+    assert settings == {"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}}  # not changed
+
+
+def test_precisions_by_what_is_enabled() -> None:
+    assert precision({}) == precision({"bf16": {"enabled": False}}) == "fp32"
+    assert precision({"fp16": {"enabled": True}}) == "fp16"
+    assert precision({"torch_autocast": {"enabled": True}}) == "autocast"

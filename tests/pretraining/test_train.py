@@ -1,0 +1,297 @@
+"""The trainer as a whole, in processes of its own: going on, taking weights over, exporting, ending on NaN, bad input."""
+
+import json
+import math
+import re
+import shutil
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from pretraining import checkpoint, engine as engine_module
+from pretraining.corpus.tokenizer import SPECIAL_TOKENS, build_tokenizer, write_tokenizer
+from pretraining.export import PROBE_TEXT, export
+from pretraining.run_log import EXIT_INVALID, EXIT_STOPPED
+from tests.tiny import VOCAB_SIZE, make_corpus
+from tests.training_runs import (
+    Run,
+    differing_tensors,
+    flags_of,
+    metric_rows,
+    on_ranks,
+    run_state,
+    start_training,
+    steps_seen,
+    train,
+    watch_steps,
+)
+
+Corpus = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """81 training samples of length 32: batches of 8 come to the end of an epoch within step 11."""
+    return make_corpus(tmp_path_factory.mktemp("corpus"), documents=20)
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    """weights.safetensors of a run's newest checkpoint."""
+    return safetensors.torch.load_file(checkpoint.find_checkpoint(run) / checkpoint.WEIGHTS)
+
+
+# Going on
+
+
+@pytest.mark.parametrize(
+    "deepspeed_name",
+    ["zero1_bf16", "zero3_fp32"]
+    + [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("zero1_fp32", "zero2_fp32", "zero2_bf16", "zero3_bf16", "zero0_fp32")
+    ],
+)
+def test_a_stopped_run_goes_on_bit_by_bit(corpus: Corpus, tmp_path: Path, deepspeed_name: str) -> None:
+    """Twelve steps at once, and six, new processes, six more: across the end of an epoch, with dropout, two ranks."""
+
+    def flags(name: str, **more) -> list[str]:
+        return flags_of(
+            corpus,
+            tmp_path / name,
+            train_iters=12,
+            hidden_dropout=0.1,
+            attention_dropout=0.1,
+            eval_interval=4,
+            deepspeed_config=f"ds_configs/{deepspeed_name}.json",
+            **more,
+        )
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(tmp_path / "out0", 2, flags("whole"), partial(watch_steps, whole))
+    # One rank alone is asked to stop, in its sixth step: both must.
+    stop = {(0, 6): signal.SIGTERM}
+    train(tmp_path / "out1", 2, flags("parts"), partial(watch_steps, parts, stop), status=EXIT_STOPPED)
+    assert run_state(parts) | {"launch": ""} == {
+        "status": "stopped", "step": 6, "launch": "", "reason": "signal SIGTERM",
+    }  # fmt: skip
+    first_rows = metric_rows(parts)
+    train(tmp_path / "out2", 2, flags("parts", load=parts), partial(watch_steps, parts))
+
+    theirs, ours = checkpoint.find_checkpoint(whole), checkpoint.find_checkpoint(parts)
+    assert theirs.name == ours.name == "step_00000012"
+    assert differing_tensors(ours, theirs) == []
+    for rank in range(2):
+        assert steps_seen(parts, rank) == steps_seen(whole, rank)
+    epochs = {epoch for row in steps_seen(whole, 0)[6:] for batch in row["samples"] for epoch, _ in batch}
+    assert epochs == {0, 1}  # the end of an epoch was in the second half
+    assert metric_rows(parts) == metric_rows(whole)
+    assert metric_rows(parts)[: len(first_rows)] == first_rows
+    assert [row["step"] for row in metric_rows(parts) if row["kind"] == "train"] == list(range(1, 13))
+    assert run_state(parts)["status"] == "finished"
+
+
+# Taking weights over
+
+
+def test_weights_are_taken_over_for_a_longer_length_or_from_an_export(corpus: Corpus, tmp_path: Path) -> None:
+    """--finetune and --init-from start at step 0 with exactly the weights; step 0 has learning rate 0, so they stay."""
+    first = tmp_path / "first"
+    train(tmp_path / "out0", 1, flags_of(corpus, first, train_iters=4, seq_length=64))
+    export(str(first), tmp_path / "exported", list(PROBE_TEXT))
+
+    schedule = {"train_iters": 1, "lr_warmup_iters": 1, "seq_length": 128, "lr": 3e-3, "seed": 5}
+    schedule["deepspeed_config"] = "ds_configs/zero1_fp32.json"  # in bf16, DeepSpeed starts from rounded weights
+    taken, published = tmp_path / "taken", tmp_path / "published"
+    runs = [
+        start_training(
+            tmp_path / "out1", 1, flags_of(corpus, taken, finetune=True, load=first, **schedule), partial(watch_steps, taken)
+        ),
+        start_training(
+            tmp_path / "out2", 1, flags_of(corpus, published, init_from=tmp_path / "exported", **schedule)
+        ),
+    ]
+    for run in runs:
+        assert run.wait().statuses == [0], run.report()
+    expected = weights_of(first)
+    for folder in (taken, published):
+        weights = weights_of(folder)
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert max(max(lengths) for row in steps_seen(taken, 0) for lengths in row["lengths"]) > 64
+    # The same weights on the same data have the same losses, and better ones than chance has.
+    assert metric_rows(published) == metric_rows(taken)
+    assert [row["step"] for row in metric_rows(taken)] == [1, 1]
+    fresh = metric_rows(first)[0]["loss"]
+    assert metric_rows(taken)[0]["loss"] < 0.95 * fresh
+
+
+def export_all(runs: list[Path]) -> list[float]:
+    """Export every run beside itself; the largest difference of a logit of each."""
+    return [max(difference for _, difference in export(str(run), run / "exported", list(PROBE_TEXT))) for run in runs]
+
+
+def test_every_stage_exports_the_same_model(corpus: Corpus, tmp_path: Path) -> None:
+    runs = [tmp_path / f"stage{stage}" for stage in range(4)]
+    for stage, run in enumerate(runs):
+        settings = {"train_iters": 3, "lr_warmup_iters": 0, "deepspeed_config": f"ds_configs/zero{stage}_fp32.json"}
+        train(tmp_path / f"out{stage}", 2, flags_of(corpus, run, **settings))
+    (differences,) = on_ranks(tmp_path / "out", 1, export_all, runs)
+    assert max(differences) < 1e-5
+    for half in ("discriminator", "generator"):
+        first, *others = [safetensors.torch.load_file(run / "exported" / half / "model.safetensors") for run in runs]
+        for other in others:
+            assert list(other) == list(first)
+            for name, tensor in first.items():
+                torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+# Losses that are not finite
+
+
+def spoil_a_step(watched: Path) -> None:
+    """A hook: in the fourth step, the loss of rank 1 is NaN."""
+    watch_steps(watched)
+    original = engine_module.train_step
+
+    def train_step(engine, batches, rate, seed, step):
+        handle = None
+        if step == 3 and engine.rank == 1:
+            (watched / "spoiled.json").write_text(json.dumps([batch.sample_ids for batch in batches]))
+            handle = engine.module.register_forward_hook(lambda module, batch, output: (output[0] * math.nan, output[1]))
+        try:
+            return original(engine, batches, rate, seed, step)
+        finally:
+            if handle:
+                handle.remove()
+
+    engine_module.train_step = train_step
+
+
+@pytest.mark.parametrize("deepspeed_name", ["zero0_fp32", "zero1_bf16"])
+def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(
+    corpus: Corpus, tmp_path: Path, deepspeed_name: str
+) -> None:
+    save = tmp_path / "run"
+    flags = flags_of(
+        corpus, save, train_iters=8, save_interval=2, deepspeed_config=f"ds_configs/{deepspeed_name}.json"
+    )
+    run = train(tmp_path / "out", 2, flags, partial(spoil_a_step, tmp_path / "seen"), status=EXIT_INVALID)
+    samples = json.loads((tmp_path / "seen" / "spoiled.json").read_text())
+    named = ", ".join(f"{epoch}:{sample}" for batch in samples for epoch, sample in batch)
+    lines = [line for line in run.errors(0).splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "error: " not in run.errors(1)
+    assert f"step 3: the loss is not finite; samples (epoch:index) {named}." in lines[0]
+    state = run_state(save)
+    assert (state["status"], state["step"]) == ("invalid", 3)
+    newest = checkpoint.find_checkpoint(save)
+    assert newest.name == "step_00000002"
+    checkpoint.verify_shards(newest)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights_of(save).values())
+
+
+# Bad input
+
+
+def the_error(run: Run, rank: int = 0) -> str:
+    """The one line of a user's mistake, which is all that is on standard error, with exit status 1."""
+    assert run.statuses[rank] == 1, run.report()
+    lines = run.errors(rank).splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), run.report()
+    return lines[0]
+
+
+MISTAKES = {
+    # what is wrong: (settings, what the sentence must hold)
+    "other tokenizer": ({"tokenizer": "{other}/tokenizer"}, ["{corpus}", "{other}/tokenizer", "another tokenizer"]),
+    "no tokenizer": ({"tokenizer": "{tmp}/absent"}, ["{tmp}/absent"]),
+    "no corpus": ({"data_path": "{tmp}/absent"}, ["{tmp}/absent"]),
+    "cut corpus": ({"data_path": "{cut}/c"}, ["{cut}/c.bin"]),
+    "batch": ({"global_batch_size": 10, "micro_batch_size": 4}, ["--global-batch-size 10", "--micro-batch-size 4"]),
+    "unknown flag": ({"learning_rate": 1}, ["--learning-rate"]),
+    "not a number": ({"lr": "fast"}, ["--lr", "fast"]),
+    "empty validation split": ({"split": "1,0,0"}, ["--split", "validation"]),
+    "odd split": ({"split": "9:1"}, ["--split", "9:1"]),
+    "absent checkpoint": ({"load": "{tmp}/absent"}, ["--load {tmp}/absent"]),
+    "absent weights": ({"load": "{tmp}/absent", "finetune": True}, ["--load {tmp}/absent"]),
+    "absent published weights": ({"init_from": "{tmp}/absent"}, ["--init-from", "{tmp}/absent"]),
+    "absent DeepSpeed JSON": ({"deepspeed_config": "{tmp}/absent.json"}, ["--deepspeed-config {tmp}/absent.json"]),
+    "stage 0 in bf16": ({"deepspeed_config": "{tmp}/zero0_bf16.json"}, ["{tmp}/zero0_bf16.json", "stage 1"]),
+    "too long": ({"seq_length": 600}, ["--seq-length 600", "--max-position-embeddings"]),
+    "negative seed": ({"seed": -1}, ["--seed"]),
+    "save is a file": ({"save": "{tmp}/file"}, ["--save {tmp}/file"]),
+}
+
+
+def test_mistakes_end_in_one_sentence_and_write_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    other = make_corpus(tmp_path / "other", documents=10, vocab_size=400)[0].parent
+    cut = shutil.copytree(corpus[0].parent, tmp_path / "cut")
+    (cut / "c.bin").write_bytes((cut / "c.bin").read_bytes()[:-2])
+    (tmp_path / "zero0_bf16.json").write_text('{"bf16": {"enabled": true}, "zero_optimization": {"stage": 0}}')
+    (tmp_path / "file").write_text("")
+    places = {"tmp": tmp_path, "other": other, "cut": cut, "corpus": corpus[0]}
+
+    def place(value):
+        return value.format(**places) if isinstance(value, str) else value
+
+    runs = {}
+    for number, (name, (settings, _)) in enumerate(MISTAKES.items()):
+        settings = {key: place(value) for key, value in settings.items()}
+        flags = flags_of(corpus, tmp_path / f"run{number}", train_iters=2, **settings)
+        runs[name] = start_training(tmp_path / f"out{number}", 1, flags)
+        if number % 4 == 3:
+            runs[name].wait()
+    problems = []
+    for number, (name, (_, expected)) in enumerate(MISTAKES.items()):
+        try:
+            sentence = the_error(runs[name].wait())
+            for words in expected:
+                assert place(words) in sentence, sentence
+            assert not (tmp_path / f"run{number}").exists(), sorted((tmp_path / f"run{number}").rglob("*"))
+        except AssertionError as error:
+            problems.append(f"=== {name}: {error}")
+    assert not problems, "\n".join(problems)
+
+
+def test_two_ranks_say_it_once(corpus: Corpus, tmp_path: Path) -> None:
+    """A mistake that all see before they meet, one that they see later, and one that rank 0 sees alone."""
+    (tmp_path / "file").write_text("")
+    settings = [{"data_path": tmp_path / "absent"}, {"load": tmp_path / "absent"}, {"save": tmp_path / "file" / "run"}]
+    for number, more in enumerate(settings):
+        flags = flags_of(corpus, tmp_path / f"run{number}", train_iters=2, **more)
+        run = start_training(tmp_path / f"out{number}", 2, flags).wait()
+        assert run.statuses == [1, 1], run.report()
+        said = [line for rank in range(2) for line in run.errors(rank).splitlines() if line.startswith("error: ")]
+        assert len(said) == 1 and "Traceback" not in run.errors(0) + run.errors(1), run.report()
+        assert not (tmp_path / f"run{number}").exists()
+
+
+def test_a_folder_with_another_run_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    save = tmp_path / "run"
+    train(tmp_path / "out0", 1, flags_of(corpus, save, train_iters=1))
+    before = {path: path.read_bytes() for path in save.rglob("*") if path.is_file()}
+    for number, more in enumerate(({}, {"finetune": True, "load": save})):
+        run = start_training(tmp_path / f"out{number + 1}", 1, flags_of(corpus, save, train_iters=2, **more)).wait()
+        assert re.search(f"--save {save} holds a run already", the_error(run))
+    assert {path: path.read_bytes() for path in save.rglob("*") if path.is_file()} == before
+
+
+def test_load_equal_to_save_without_a_run_there_starts_fresh(corpus: Corpus, tmp_path: Path) -> None:
+    save = tmp_path / "run"
+    run = train(tmp_path / "out", 1, flags_of(corpus, save, train_iters=1, load=save))
+    assert run_state(save)["status"] == "finished"
+    assert "steps 0 to 1" in run.output()
+
+
+def test_published_weights_of_another_vocabulary_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    train(tmp_path / "out0", 1, flags_of(corpus, first, train_iters=1))
+    export(str(first), tmp_path / "exported", list(PROBE_TEXT))
+    words = [f"other{number}" for number in range(VOCAB_SIZE - len(SPECIAL_TOKENS))]
+    other = build_tokenizer([*SPECIAL_TOKENS, *words], lowercase=True, strip_accents=True)
+    write_tokenizer(tmp_path / "exported" / "discriminator", other)
+    flags = flags_of(corpus, tmp_path / "run", train_iters=1, init_from=tmp_path / "exported")
+    sentence = the_error(start_training(tmp_path / "out1", 1, flags).wait())
+    assert "--init-from" in sentence and "vocabulary" in sentence
