@@ -67,7 +67,20 @@ def start_ranks() -> tuple[int, int, torch.device]:
         accelerator.set_device(local_rank)
     if not dist.is_initialized():
         deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))
+        _forget_shared_memory()
     return dist.get_rank(), dist.get_world_size(), device
+
+
+def _forget_shared_memory() -> None:
+    """Unlink the buffer that DeepSpeed's CPU communication left in /dev/shm, 66 MiB a rank that nobody ever removes.
+
+    Every rank has mapped it by now and goes on using it; without its name it ends with the last of them, even if they
+    are killed.
+    """
+    dist.barrier()
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    name = f"deepspeed_allreduce_buffer_{os.getuid()}_{address}_{port}_{dist.get_rank()}"
+    Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 def initialize(
@@ -82,6 +95,10 @@ def initialize(
         eps=optimizer.adam_eps,
     )
     wrapped, *_ = deepspeed.initialize(model=objective, optimizer=adam, config=merged)
+    _forget_shared_memory()  # where somebody else opened the process group
+    if hasattr(getattr(wrapped.optimizer, "loss_scaler", None), "raise_error_at_min_scale"):
+        # At its smallest scale DeepSpeed would raise a bare Exception; FP16_SKIPS_ALLOWED ends such a run, with samples.
+        wrapped.optimizer.loss_scaler.raise_error_at_min_scale = False
     return Engine(
         wrapped,
         device,
@@ -146,7 +163,7 @@ def _blame(engine: Engine, losses: list[torch.Tensor], batches: list[MaskedBatch
     named = [ids for bad, every in gathered for batch in (bad if what == "loss" else every) for ids in batch]
     listed = ", ".join(f"{epoch}:{sample}" for epoch, sample in named[:32]) + (" ..." if len(named) > 32 else "")
     return (
-        f"step {step}: the {what} is not finite; samples (epoch:index) {listed}. The last checkpoint is untouched; "
+        f"step {step + 1}: the {what} is not finite; samples (epoch:index) {listed}. The last checkpoint is untouched; "
         "lower --lr, raise --lr-warmup-iters, or use a bf16 or fp32 DeepSpeed JSON"
     )
 

@@ -9,6 +9,7 @@ Shapes: T word pieces of a micro-batch, H heads, D width of a head, S samples, M
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -19,7 +20,7 @@ SAMPLING_BLOCK = 128
 
 
 def attention_by_sample(
-    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float
+    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout_probability: float
 ) -> torch.Tensor:
     """Reference attention within each sample: plain matrix products and softmax, one sample after another.
 
@@ -31,13 +32,13 @@ def attention_by_sample(
     for sample in qkv.split(lengths):
         query, key, value = sample.permute(1, 2, 0, 3).unbind()  # [H, L, D] each
         scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
-        weights = F.dropout(F.softmax(scores, dim=-1), dropout, training=dropout > 0)
+        weights = dropout(F.softmax(scores, dim=-1), dropout_probability)
         outputs.append(torch.matmul(weights, value).transpose(0, 1))
     return torch.cat(outputs)
 
 
 def attention_jagged(
-    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float
+    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout_probability: float
 ) -> torch.Tensor:
     """Attention of all samples in one kernel over `cu_seqlens`: torch's scaled dot product on jagged nested tensors.
 
@@ -49,7 +50,38 @@ def attention_jagged(
         ).transpose(1, 2)
         for part in qkv.unbind(1)
     )
-    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout).transpose(1, 2).values()
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability).transpose(1, 2).values()
+
+
+class _DropoutFromWords(torch.autograd.Function):
+    """Dropout from 16-bit parts of 64-bit random words; see `dropout`."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, probability: float) -> torch.Tensor:
+        threshold = round(probability * 2**16)
+        words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        keep = (words.view(torch.int16)[: values.numel()] >= threshold - 2**15).view(values.shape)
+        ctx.save_for_backward(keep)
+        ctx.scale = 2**16 / (2**16 - threshold)
+        return torch.where(keep, values * ctx.scale, 0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (keep,) = ctx.saved_tensors
+        return torch.where(keep, gradient * ctx.scale, 0), None
+
+
+def dropout(values: torch.Tensor, probability: float) -> torch.Tensor:
+    """Zero each value with this probability and scale up the others; the probability is rounded to 1/65536 on CPUs.
+
+    torch's own dropout draws one number for each value in turn on CPUs: 7.6 ns a value against 2.6 ns here, which was
+    15 % of a step of `small`. Both take their randomness from torch's default generator.
+    """
+    if probability == 0:
+        return values
+    if values.device.type == "cpu":
+        return _DropoutFromWords.apply(values, probability)
+    return F.dropout(values, probability)
 
 
 Attention = Callable[[torch.Tensor, tuple[int, ...], torch.Tensor, float], torch.Tensor]
@@ -114,6 +146,11 @@ def kernel_table(device_type: str, optimizer: str) -> list[tuple[str, str, str]]
         ("attention", chosen, attention),
         ("LayerNorm", "torch.nn.LayerNorm", f"apex: {nvidia_apex()[1]}"),
         ("GELU", "torch, exact (erf)", "as the reference"),
+        (
+            "dropout",
+            "from 64-bit random words" if device_type == "cpu" else "torch",
+            "three times faster than torch's on CPUs" if device_type == "cpu" else "on the GPU",
+        ),
         ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
         ("optimizer", optimizer, "no bias correction, at every ZeRO stage"),
     ]

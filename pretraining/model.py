@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
-from pretraining.fused import choose_attention
+from pretraining.fused import choose_attention, dropout
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_position_embeddings, config.embedding_size)
         self.token_type = nn.Embedding(2, config.embedding_size)
         self.norm = nn.LayerNorm(config.embedding_size, config.layernorm_epsilon)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = config.hidden_dropout
 
     def forward(self, token_ids: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
         """token_ids int64 [T] -> [T, E]."""
         total = self.word(token_ids) + self.position(batch.position_ids) + self.token_type(batch.token_type_ids)
-        return self.dropout(self.norm(total))
+        return dropout(self.norm(total), self.dropout if self.training else 0.0)
 
 
 class Layer(nn.Module):
@@ -86,24 +86,25 @@ class Layer(nn.Module):
         super().__init__()
         width = shape.hidden_size
         self.heads = shape.num_attention_heads
-        self.attention_dropout = shape.attention_dropout
+        self.hidden_dropout, self.attention_dropout = shape.hidden_dropout, shape.attention_dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_output = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width, shape.layernorm_epsilon)
         self.ffn_in = nn.Linear(width, shape.ffn_hidden_size)
         self.ffn_out = nn.Linear(shape.ffn_hidden_size, width)
         self.ffn_norm = nn.LayerNorm(width, shape.layernorm_epsilon)
-        self.dropout = nn.Dropout(shape.hidden_dropout)
 
     def forward(self, hidden: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
         """[T, W] -> [T, W]."""
         tokens, width = hidden.shape
         attention = choose_attention(hidden.device.type)
         qkv = self.qkv(hidden).view(tokens, 3, self.heads, width // self.heads)
-        dropout = self.attention_dropout if self.training else 0.0
-        context = attention(qkv, batch.lengths, batch.cu_seqlens, dropout).reshape(tokens, width)
-        hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
-        return self.ffn_norm(hidden + self.dropout(self.ffn_out(F.gelu(self.ffn_in(hidden)))))
+        hidden_dropout, attention_dropout = (
+            (self.hidden_dropout, self.attention_dropout) if self.training else (0.0, 0.0)
+        )
+        context = attention(qkv, batch.lengths, batch.cu_seqlens, attention_dropout).reshape(tokens, width)
+        hidden = self.attention_norm(hidden + dropout(self.attention_output(context), hidden_dropout))
+        return self.ffn_norm(hidden + dropout(self.ffn_out(F.gelu(self.ffn_in(hidden))), hidden_dropout))
 
 
 class Encoder(nn.Module):

@@ -8,6 +8,7 @@ than the scheduler allocated.
 """
 
 import re
+import socket
 from collections.abc import MutableMapping
 
 # (rank, local rank, world size) by launcher. Slurm's count only inside a step: a batch script has SLURM_PROCID=0 too.
@@ -33,9 +34,17 @@ def map_rank_variables(environment: MutableMapping[str, str]) -> None:
         environment.update(RANK=rank, LOCAL_RANK=local_rank, WORLD_SIZE=world_size)
     environment.setdefault("LOCAL_RANK", environment["RANK"])
     environment.setdefault("MASTER_ADDR", _first_host(environment))
+    if environment["WORLD_SIZE"] == "1":
+        environment.setdefault("MASTER_PORT", str(_free_port()))  # nobody else has to find it
     # A port of the job's own, so that two jobs on one node do not meet.
     job = re.sub(r"\D", "", environment.get("SLURM_JOB_ID", "")) or "0"
     environment.setdefault("MASTER_PORT", str(DEFAULT_PORT + int(job) % 10_000))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _first_host(environment: MutableMapping[str, str]) -> str:

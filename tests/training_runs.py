@@ -1,15 +1,15 @@
-"""Runs trainings as a launcher does, N ranks of a process each, but without the seconds that every process needs to import.
+"""Runs trainings as a launcher does, N ranks of a process each, but without the seconds that each needs to import.
 
     run = train(tmp_path / "out", 2, ["--preset", "tiny", ..., "--save", str(tmp_path / "run")])
     assert run.statuses == [0, 0]
 
     assert on_ranks(two, mean_of_ranks, 10) == [10.5, 10.5]     # a function instead of a training
 
-1. A server process imports torch, DeepSpeed and the trainer once (multiprocessing's `forkserver`). It starts no thread and
-   opens no process group, so a fork of it is as good as a fresh process: own signals, own groups, own exit status.
+1. A server process imports torch, DeepSpeed and the trainer once (multiprocessing's `forkserver`). It starts no thread
+   and opens no process group, so a fork of it is as good as a fresh process: own signals, groups and exit status.
 2. Each rank is such a fork with the rank variables that launchers set, its outputs in files of their own.
-3. A hook, a function at the level of a test's module, may change the trainer inside the rank before it starts: to record
-   what it does, to delay it, to break it.
+3. A hook, a function at the level of a test's module, may change the trainer inside the rank before it starts: to
+   record what it does, to delay it, to break it.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 from tests.distributed import _free_port
+from tests.run_folders import read_rows
 
 PRELOADED = [
     "pytest",
@@ -38,14 +39,19 @@ PRELOADED = [
     "transformers.models.electra.modeling_electra",
 ]
 # Of each rank, and of the server that the ranks are forked from.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "DEEPSPEED_LOG_LEVEL": "error"}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "DS_ACCELERATOR": "cpu",
+    "CUDA_VISIBLE_DEVICES": "",
+    "DEEPSPEED_LOG_LEVEL": "error",
+}
 
 
 class Run:
     """Ranks that run or have run. `statuses` is by rank; -9 is a rank that was killed."""
 
-    def __init__(self, folder: Path, processes: list):
-        self.folder, self.processes = folder, processes
+    def __init__(self, folder: Path, processes: list, port: int):
+        self.folder, self.processes, self.port = folder, processes, port
 
     @property
     def statuses(self) -> list[int | None]:
@@ -58,6 +64,17 @@ class Run:
     def errors(self, rank: int = 0) -> str:
         """What a rank has written on standard error."""
         return (self.folder / f"rank{rank}.err").read_text(encoding="utf-8")
+
+    def mistake(self) -> str:
+        """The one line of a user's mistake: all that the only rank wrote on standard error, with exit status 1."""
+        assert self.statuses == [1], self.report()
+        lines = self.errors().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), self.report()
+        return lines[0]
+
+    def left_in_memory(self) -> list[str]:
+        """Shared memory that the ranks left behind; DeepSpeed's is 66 MiB a rank."""
+        return [path.name for path in Path("/dev/shm").glob(f"*_{self.port}_*")]
 
     def signal(self, number: int, *ranks: int) -> None:
         """Send a signal to these ranks, or to all."""
@@ -106,7 +123,7 @@ def start(folder: Path, world_size: int, function: Callable[..., Any], *argument
     ]
     for process in processes:
         process.start()
-    return Run(folder, processes)
+    return Run(folder, processes, port)
 
 
 def flags_of(corpus: tuple[Path, Path], run: Path, **settings: Any) -> list[str]:
@@ -141,9 +158,10 @@ def start_training(folder: Path, world_size: int, flags: list[str], hook: Callab
 def train(
     folder: Path, world_size: int, flags: list[str], hook: Callable[[], None] | None = None, status: int = 0
 ) -> Run:
-    """`start_training` and wait; every rank must end with this exit status."""
+    """`start_training` and wait; every rank must end with this exit status and leave nothing in memory."""
     run = start_training(folder, world_size, flags, hook).wait()
     assert run.statuses == [status] * world_size, run.report()
+    assert run.left_in_memory() == []
     return run
 
 
@@ -233,66 +251,3 @@ def watch_steps(folder: Path, signals: dict[tuple[int, int], int] | None = None,
 def steps_seen(folder: Path, rank: int) -> list[dict[str, Any]]:
     """What `watch_steps` wrote on a rank, in order."""
     return read_rows(folder / f"steps{rank}.jsonl")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file, none of them with numbers that JSON does not have."""
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{path} has {name}, which is not JSON")
-
-    return [json.loads(line, parse_constant=refuse) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def metric_rows(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl of a run without what depends on the clock."""
-    clock = ("time", "tokens_per_second", "data_wait_share")
-    return [
-        {name: value for name, value in row.items() if name not in clock} for row in read_rows(run / "metrics.jsonl")
-    ]
-
-
-def run_state(run: Path) -> dict[str, Any]:
-    """run_state.json of a run."""
-    return json.loads((run / "run_state.json").read_text(encoding="utf-8"))
-
-
-def differing_tensors(ours: Path, theirs: Path) -> list[str]:
-    """Names of what is not bitwise equal in two checkpoints: weights and the shards' weights, moments and counters.
-
-    ZeRO-3's own copy of the weights is left out: its padding is memory that nobody has written. They are all in
-    weights.safetensors.
-    """
-    different, compared = [], 0
-    for path in sorted(theirs.rglob("*")):
-        name = str(path.relative_to(theirs))
-        if path.suffix == ".safetensors" and (ours / name).read_bytes() != path.read_bytes():
-            different.append(name)
-        if path.suffix == ".pt":
-            pair = [dict(_leaves(torch.load(file / name, weights_only=False))) for file in (ours, theirs)]
-            if pair[1].get("/optimizer_state_dict/zero_stage") == 3:
-                pair = [{k: v for k, v in leaves.items() if "fp32_flat_groups" not in k} for leaves in pair]
-            compared += len(pair[1])
-            assert list(pair[0]) == list(pair[1]), f"{name} has other entries"
-            different += [f"{name}:{key}" for key, value in pair[1].items() if not _same(pair[0][key], value)]
-    assert compared > 20, f"nothing to compare in {theirs}"
-    return different
-
-
-def _leaves(value: Any, name: str = ""):
-    """Tensors and numbers in nested dictionaries and lists, with their places; not what describes the program."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            if key not in ("ds_config", "ds_version"):
-                yield from _leaves(part, f"{name}/{key}")
-    elif isinstance(value, list | tuple):
-        for number, part in enumerate(value):
-            yield from _leaves(part, f"{name}/{number}")
-    elif isinstance(value, torch.Tensor | int | float):
-        yield name, value
-
-
-def _same(ours: Any, theirs: Any) -> bool:
-    if isinstance(theirs, torch.Tensor):
-        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
-    return ours == theirs

@@ -1,23 +1,20 @@
-"""Checkpoints that are whole or not there: killed and delayed saves, damaged and hostile files, other people's runs."""
+"""Checkpoints that are whole or not there: delayed saves, killed ones, and what is kept."""
 
-import json
 import os
-import pickle
-import random
-import shutil
 import signal
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 
-from pretraining import checkpoint, engine as engine_module
+from pretraining import checkpoint
+from pretraining import engine as engine_module
+from pretraining.run_log import EXIT_STOPPED
+from tests.run_folders import differing_tensors, run_state
 from tests.tiny import make_corpus
-from tests.training_runs import Run, differing_tensors, flags_of, run_state, start_training, train
+from tests.training_runs import flags_of, start_training, train, watch_steps
 
 Corpus = tuple[Path, Path]
 
@@ -35,28 +32,8 @@ def two_ranks(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.fixture(scope="module")
-def one_rank(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one rank with checkpoints after 1 and 2 of 4 steps; it was stopped there."""
-    folder = tmp_path_factory.mktemp("one")
-    train(folder / "out", 1, flags_of(corpus, folder / "run", train_iters=4, save_interval=1, keep_checkpoints=0))
-    for step in (3, 4):
-        shutil.rmtree(checkpoint.checkpoint_folder(folder / "run", step))
-    (folder / "run" / "checkpoints" / "latest").write_text("step_00000002\n")
-    return folder / "run"
-
-
-@pytest.fixture
-def damaged(one_rank: Path, tmp_path: Path) -> Path:
-    """A copy of that run, to be damaged."""
-    return shutil.copytree(one_rank, tmp_path / "run")
-
-
 def names_in(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
-
-
-# The transaction
 
 
 def delay_rank_one() -> None:
@@ -119,8 +96,13 @@ def kill_in_save(rank: int, step: int, where: str) -> None:
 
 @pytest.mark.parametrize(
     ("rank", "where"),
-    [(1, "after"), (0, "latest"), pytest.param(1, "before", marks=pytest.mark.slow), pytest.param(0, "after", marks=pytest.mark.slow)],
-)  # fmt: skip
+    [
+        (1, "after"),
+        (0, "latest"),
+        pytest.param(1, "before", marks=pytest.mark.slow),
+        pytest.param(0, "after", marks=pytest.mark.slow),
+    ],
+)
 def test_a_rank_killed_while_saving_leaves_the_checkpoint_before(
     corpus: Corpus, two_ranks: Path, tmp_path: Path, rank: int, where: str
 ) -> None:
@@ -131,6 +113,7 @@ def test_a_rank_killed_while_saving_leaves_the_checkpoint_before(
     assert time.monotonic() - began < 45
     assert run.statuses[rank] == -signal.SIGKILL, run.report()
     assert run.statuses[1 - rank] not in (None, 0, 70, 75), run.report()
+    assert run.left_in_memory() == []
     assert checkpoint.find_checkpoint(save).name == "step_00000002"
     checkpoint.verify_shards(checkpoint.find_checkpoint(save))
     left_over = "step_00000004" if where == "latest" else "step_00000004.staging"
@@ -161,230 +144,14 @@ def test_only_the_newest_are_kept(corpus: Corpus, tmp_path: Path) -> None:
     assert checkpoint.find_checkpoint(save).name == "step_00000005"
 
 
-def test_going_on_from_an_older_checkpoint_never_deletes_the_one_just_written(corpus: Corpus, damaged: Path) -> None:
-    """Back from step 2 to step 1, with fewer to keep than there are newer ones."""
-    run = damaged
-    shutil.copytree(run / "checkpoints" / "step_00000002", run / "checkpoints" / "step_00000009")
-    older = run / "checkpoints" / "step_00000001"
-    flags = flags_of(corpus, run, train_iters=4, save_interval=1, load=older, keep_checkpoints=1)
-    train(run.parent / "out", 1, flags)
-    assert checkpoint.find_checkpoint(run).name == "step_00000004"
-    checkpoint.verify_shards(checkpoint.find_checkpoint(run))
-
-
-# Damage
-
-
-def flip(path: Path) -> None:
-    """Flip every bit of 64 bytes in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
-    path.write_bytes(content)
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def make_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-class Payload:
-    """Unpickling it makes a file."""
-
-    def __init__(self, marker: Path):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.marker}",)
-
-
-def plant(path: Path, legacy: bool = False) -> None:
-    """Put a payload into a shard, and the new checksum into the manifest, as whoever can write the one can the other."""
-    content = torch.load(path, weights_only=False)
-    content["extra"] = Payload(path.parents[4] / "MARKER")
-    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    sign(path)
-
-
-def sign(path: Path) -> None:
-    folder = path.parents[1]
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][str(path.relative_to(folder))] = {
-        "bytes": path.stat().st_size,
-        "sha256": checkpoint.sha256_of(path),
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def plant_beside(path: Path) -> None:
-    """A shard of its own, which the manifest does not know."""
-    with path.with_name("zero_pp_rank_1_mp_rank_00_optim_states.pt").open("wb") as file:
-        pickle.dump(Payload(path.parents[4] / "MARKER"), file)
-
-
-STEP = "checkpoints/step_00000002"
-OPTIMIZER = f"{STEP}/shards/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"
-MODEL = f"{STEP}/shards/mp_rank_00_model_states.pt"
-DAMAGE = {
-    # what is damaged: (file, how, what the sentence must hold)
-    "flipped shard": (OPTIMIZER, flip, [OPTIMIZER]),
-    "flipped weights": (f"{STEP}/weights.safetensors", flip, ["weights.safetensors"]),
-    "truncated shard": (OPTIMIZER, truncate, [OPTIMIZER]),
-    "missing shard": (MODEL, Path.unlink, [MODEL, "missing"]),
-    "empty shard": (MODEL, lambda path: path.write_bytes(b""), [MODEL]),
-    "truncated manifest": (f"{STEP}/manifest.json", truncate, [f"{STEP}/manifest.json"]),
-    "empty manifest": (f"{STEP}/manifest.json", lambda path: path.write_text(""), [f"{STEP}/manifest.json"]),
-    "manifest of nothing": (f"{STEP}/manifest.json", lambda path: path.write_text("{}"), [f"{STEP}/manifest.json"]),
-    "missing manifest": (f"{STEP}/manifest.json", Path.unlink, ["checkpoints/latest", "step_00000001"]),
-    "flipped settings": (f"{STEP}/config.json", truncate, [f"{STEP}/config.json"]),
-    "missing latest": ("checkpoints/latest", Path.unlink, ["--load", "no checkpoint"]),
-    "empty latest": ("checkpoints/latest", lambda path: path.write_text(""), ["checkpoints/latest", "step_00000001"]),
-    "binary latest": ("checkpoints/latest", lambda path: path.write_bytes(b"\xff\xfe\x00"), ["checkpoints/latest"]),
-    "latest a folder": ("checkpoints/latest", make_directory, ["checkpoints/latest"]),
-    "latest elsewhere": (
-        "checkpoints/latest",
-        lambda path: path.write_text("../checkpoints/step_00000001\n"),
-        ["checkpoints/latest", "../checkpoints/step_00000001"],
-    ),
-    "latest in vain": ("checkpoints/latest", lambda path: path.write_text("step_00000007\n"), ["step_00000007"]),
-    "payload": (OPTIMIZER, plant, [OPTIMIZER, "system"]),
-    "payload in the old format": (MODEL, partial(plant, legacy=True), [MODEL]),
-    "payload beside": (OPTIMIZER, plant_beside, ["zero_pp_rank_1"]),
-}
-
-
-def the_error(run: Run) -> str:
-    """The one line of a user's mistake, which is all that is on standard error, with exit status 1."""
-    assert run.statuses == [1], run.report()
-    lines = run.errors().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), run.report()
-    return lines[0]
-
-
-def test_damage_ends_in_one_sentence_and_never_in_a_fresh_start(
-    corpus: Corpus, one_rank: Path, tmp_path: Path
-) -> None:
-    runs, contents = {}, {}
-    for number, (name, (file, damage, _)) in enumerate(DAMAGE.items()):
-        folder = shutil.copytree(one_rank, tmp_path / str(number) / "run")
-        damage(folder / file)
-        contents[name] = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        # --load equal to --save starts fresh only where nothing has ever been.
-        runs[name] = start_training(tmp_path / f"out{number}", 1, flags_of(corpus, folder, train_iters=4, load=folder))
-        if number % 4 == 3:
-            runs[name].wait()
-    problems = []
-    for number, (name, (_, _, expected)) in enumerate(DAMAGE.items()):
-        try:
-            sentence = the_error(runs[name].wait())
-            assert all(words in sentence for words in expected), sentence
-            folder = tmp_path / str(number)
-            assert {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()} == contents[name]
-            assert not (folder / "MARKER").exists()
-        except AssertionError as error:
-            problems.append(f"=== {name}: {error}")
-    assert not problems, "\n".join(problems)
-
-
-def test_the_planted_payload_would_have_worked(damaged: Path) -> None:
-    """Or the tests above show nothing."""
-    plant(damaged / OPTIMIZER)
-    torch.load(damaged / OPTIMIZER, weights_only=False)
-    assert (damaged.parent / "MARKER").exists()
-
-
-def test_two_ranks_say_once_what_is_damaged(corpus: Corpus, two_ranks: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(two_ranks, tmp_path / "run")
-    flip(folder / "checkpoints/step_00000006/shards/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt")
-    flags = flags_of(corpus, folder, train_iters=6, load=folder, save_interval=2, keep_checkpoints=0)
-    run = start_training(tmp_path / "out", 2, flags).wait()
-    assert run.statuses == [1, 1], run.report()
-    said = [line for rank in range(2) for line in run.errors(rank).splitlines()]
-    assert [line for line in said if "Warning" not in line and line.startswith("error: ")] == [said[0]]
-    assert "rank_1" in said[0] and "Traceback" not in run.report()
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_a_manifest_with_anything_wrong_is_no_crash(damaged: Path, seed: int) -> None:
-    """Entries of the manifest removed or of another kind: ValueError or nothing, never another error."""
-    random.seed(seed)
-    path = damaged / STEP / "manifest.json"
-    manifest = json.loads(path.read_text())
-    place, name = manifest, random.choice(list(manifest))
-    while isinstance(place[name], dict) and random.random() < 0.8:
-        place, name = place[name], random.choice(list(place[name]))
-    if random.random() < 0.3:
-        del place[name]
-    else:
-        place[name] = random.choice([None, "a", 1.5, [], {}, {"bytes": 1}, -1])
-    path.write_text(json.dumps(manifest))
-    config = checkpoint.load_config(damaged / STEP)
-    original = json.loads((damaged / "checkpoints/step_00000001/manifest.json").read_text())
-    facts = {key: original[key] for key in ("bin_sha256", "idx_sha256", "tokenizer_sha256")}
-    engine = SimpleNamespace(world_size=1, stage=1, precision="bf16")
-    try:
-        folder = checkpoint.find_checkpoint(damaged)
-        checkpoint.refuse_other_run(folder, config, facts, engine)
-        checkpoint.verify_shards(folder)
-        assert isinstance(checkpoint.read_manifest(folder)["step"], int)
-    except ValueError as error:
-        assert str(STEP) in str(error)
-
-
-# Other runs
-
-
-def test_another_run_is_refused_with_all_that_differs(corpus: Corpus, one_rank: Path, tmp_path: Path) -> None:
-    other = make_corpus(tmp_path / "other", documents=20, seed=1)
-    cases = {
-        "shape": ({"hidden_size": 128, "num_layers": 1}, ["--hidden-size 64 there, 128 here", "--num-layers 2 there, 1 here"]),
-        "preset": ({"preset": "small"}, ["--preset tiny there, small here", "--hidden-size 64 there, 256 here"]),
-        "corpus": ({"data_path": other[0]}, ["bin_sha256", "idx_sha256"]),
-        "seed": ({"seed": 4321}, ["--seed 1234 there, 4321 here"]),
-        "stage": ({"deepspeed_config": "ds_configs/zero2_bf16.json"}, ["zero stage 1 there, 2 here"]),
-        "precision": ({"deepspeed_config": "ds_configs/zero1_fp32.json"}, ["precision bf16 there, fp32 here"]),
-        "schedule": (
-            {"lr": 0.5, "global_batch_size": 16, "seed": 1},
-            ["--lr 0.001 there, 0.5 here", "--global-batch-size 8 there, 16 here", "--seed 1234 there, 1 here"],
-        ),
-    }  # fmt: skip
-    runs = {}
-    for number, (name, (settings, _)) in enumerate(cases.items()):
-        flags = flags_of(corpus, tmp_path / f"run{number}", train_iters=4, load=one_rank, **settings)
-        runs[name] = start_training(tmp_path / f"out{number}", 1, flags)
-        if number % 4 == 3:
-            runs[name].wait()
-    for number, (name, (_, expected)) in enumerate(cases.items()):
-        sentence = the_error(runs[name].wait())
-        assert str(one_rank / STEP) in sentence, (name, sentence)
-        assert all(words in sentence for words in expected), (name, sentence)
-        assert not (tmp_path / f"run{number}").exists()
-
-
-def test_another_number_of_ranks_is_refused(corpus: Corpus, one_rank: Path, tmp_path: Path) -> None:
-    flags = flags_of(corpus, tmp_path / "run", train_iters=4, load=one_rank)
-    run = start_training(tmp_path / "out", 2, flags).wait()
-    assert run.statuses == [1, 1], run.report()
-    assert "world size 1 there, 2 here" in run.errors(0) and "Traceback" not in run.report()
-
-
-def test_what_does_not_change_the_training_may_change(corpus: Corpus, damaged: Path, tmp_path: Path) -> None:
-    """A corpus that was moved, other micro-batches, other intervals, another folder to save in."""
-    moved = shutil.copytree(corpus[0].parent, tmp_path / "moved")
-    flags = flags_of(
-        (moved / "c", moved / "tokenizer"),
-        tmp_path / "saved",
-        train_iters=4,
-        load=damaged,
-        micro_batch_size=4,
-        log_interval=2,
-        eval_iters=0,
-        keep_checkpoints=1,
-    )
-    run = train(tmp_path / "out", 1, flags)
-    assert "steps 2 to 4" in run.output()
-    assert checkpoint.find_checkpoint(tmp_path / "saved").name == "step_00000004"
+def test_a_step_back_never_deletes_the_checkpoint_just_written(corpus: Corpus, tmp_path: Path) -> None:
+    """Back to step 2, of which there are three later ones of the earlier try, more than are to be kept."""
+    save = tmp_path / "run"
+    flags = flags_of(corpus, save, train_iters=5, save_interval=1, keep_checkpoints=0)
+    train(tmp_path / "out0", 1, flags)
+    older = ["--load", str(save / "checkpoints" / "step_00000002"), "--keep-checkpoints", "2"]
+    stop = partial(watch_steps, tmp_path / "seen", {(0, 3): signal.SIGTERM})
+    train(tmp_path / "out1", 1, [*flags, *older], stop, status=EXIT_STOPPED)
+    assert checkpoint.find_checkpoint(save).name == "step_00000003"
+    checkpoint.verify_shards(checkpoint.find_checkpoint(save))
+    assert names_in(save) == ["latest", "step_00000003", "step_00000005"]

@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretraining.run_log import METRICS, STATE, RunLog, duration, write_state
-from tests.training_runs import read_rows
+from tests.run_folders import read_rows
 
 
 def board_of(folder: Path) -> dict[str, list[tuple[int, float]]]:

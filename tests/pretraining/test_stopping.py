@@ -12,17 +12,9 @@ import pytest
 from pretraining import checkpoint
 from pretraining.run_log import EXIT_STOPPED
 from pretraining.stopping import SIGNALS, StopRequest
+from tests.run_folders import differing_tensors, metric_rows, run_state
 from tests.tiny import make_corpus
-from tests.training_runs import (
-    differing_tensors,
-    flags_of,
-    metric_rows,
-    run_state,
-    start_training,
-    steps_seen,
-    train,
-    watch_steps,
-)
+from tests.training_runs import flags_of, start_training, steps_seen, train, watch_steps
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
-"""The trainer as a whole, in processes of its own: going on, taking weights over, exporting, ending on NaN, bad input."""
+"""The trainer as a whole, in processes of its own: going on, taking weights over, exporting, ending on NaN."""
 
 import json
 import math
-import re
-import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -12,23 +10,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from pretraining import checkpoint, engine as engine_module
-from pretraining.corpus.tokenizer import SPECIAL_TOKENS, build_tokenizer, write_tokenizer
+from pretraining import checkpoint
+from pretraining import engine as engine_module
 from pretraining.export import PROBE_TEXT, export
 from pretraining.run_log import EXIT_INVALID, EXIT_STOPPED
-from tests.tiny import VOCAB_SIZE, make_corpus
-from tests.training_runs import (
-    Run,
-    differing_tensors,
-    flags_of,
-    metric_rows,
-    on_ranks,
-    run_state,
-    start_training,
-    steps_seen,
-    train,
-    watch_steps,
-)
+from tests.run_folders import differing_tensors, metric_rows, run_state
+from tests.tiny import make_corpus
+from tests.training_runs import flags_of, on_ranks, start_training, steps_seen, train, watch_steps
 
 Corpus = tuple[Path, Path]
 
@@ -108,11 +96,12 @@ def test_weights_are_taken_over_for_a_longer_length_or_from_an_export(corpus: Co
     taken, published = tmp_path / "taken", tmp_path / "published"
     runs = [
         start_training(
-            tmp_path / "out1", 1, flags_of(corpus, taken, finetune=True, load=first, **schedule), partial(watch_steps, taken)
+            tmp_path / "out1",
+            1,
+            flags_of(corpus, taken, finetune=True, load=first, **schedule),
+            partial(watch_steps, taken),
         ),
-        start_training(
-            tmp_path / "out2", 1, flags_of(corpus, published, init_from=tmp_path / "exported", **schedule)
-        ),
+        start_training(tmp_path / "out2", 1, flags_of(corpus, published, init_from=tmp_path / "exported", **schedule)),
     ]
     for run in runs:
         assert run.wait().statuses == [0], run.report()
@@ -160,7 +149,9 @@ def spoil_a_step(watched: Path) -> None:
         handle = None
         if step == 3 and engine.rank == 1:
             (watched / "spoiled.json").write_text(json.dumps([batch.sample_ids for batch in batches]))
-            handle = engine.module.register_forward_hook(lambda module, batch, output: (output[0] * math.nan, output[1]))
+            handle = engine.module.register_forward_hook(
+                lambda module, batch, output: (output[0] * math.nan, output[1])
+            )
         try:
             return original(engine, batches, rate, seed, step)
         finally:
@@ -175,123 +166,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(
     corpus: Corpus, tmp_path: Path, deepspeed_name: str
 ) -> None:
     save = tmp_path / "run"
-    flags = flags_of(
-        corpus, save, train_iters=8, save_interval=2, deepspeed_config=f"ds_configs/{deepspeed_name}.json"
-    )
+    flags = flags_of(corpus, save, train_iters=8, save_interval=2, deepspeed_config=f"ds_configs/{deepspeed_name}.json")
     run = train(tmp_path / "out", 2, flags, partial(spoil_a_step, tmp_path / "seen"), status=EXIT_INVALID)
     samples = json.loads((tmp_path / "seen" / "spoiled.json").read_text())
     named = ", ".join(f"{epoch}:{sample}" for batch in samples for epoch, sample in batch)
     lines = [line for line in run.errors(0).splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "error: " not in run.errors(1)
-    assert f"step 3: the loss is not finite; samples (epoch:index) {named}." in lines[0]
+    assert f"step 4: the loss is not finite; samples (epoch:index) {named}." in lines[0]
     state = run_state(save)
     assert (state["status"], state["step"]) == ("invalid", 3)
     newest = checkpoint.find_checkpoint(save)
     assert newest.name == "step_00000002"
     checkpoint.verify_shards(newest)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights_of(save).values())
-
-
-# Bad input
-
-
-def the_error(run: Run, rank: int = 0) -> str:
-    """The one line of a user's mistake, which is all that is on standard error, with exit status 1."""
-    assert run.statuses[rank] == 1, run.report()
-    lines = run.errors(rank).splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), run.report()
-    return lines[0]
-
-
-MISTAKES = {
-    # what is wrong: (settings, what the sentence must hold)
-    "other tokenizer": ({"tokenizer": "{other}/tokenizer"}, ["{corpus}", "{other}/tokenizer", "another tokenizer"]),
-    "no tokenizer": ({"tokenizer": "{tmp}/absent"}, ["{tmp}/absent"]),
-    "no corpus": ({"data_path": "{tmp}/absent"}, ["{tmp}/absent"]),
-    "cut corpus": ({"data_path": "{cut}/c"}, ["{cut}/c.bin"]),
-    "batch": ({"global_batch_size": 10, "micro_batch_size": 4}, ["--global-batch-size 10", "--micro-batch-size 4"]),
-    "unknown flag": ({"learning_rate": 1}, ["--learning-rate"]),
-    "not a number": ({"lr": "fast"}, ["--lr", "fast"]),
-    "empty validation split": ({"split": "1,0,0"}, ["--split", "validation"]),
-    "odd split": ({"split": "9:1"}, ["--split", "9:1"]),
-    "absent checkpoint": ({"load": "{tmp}/absent"}, ["--load {tmp}/absent"]),
-    "absent weights": ({"load": "{tmp}/absent", "finetune": True}, ["--load {tmp}/absent"]),
-    "absent published weights": ({"init_from": "{tmp}/absent"}, ["--init-from", "{tmp}/absent"]),
-    "absent DeepSpeed JSON": ({"deepspeed_config": "{tmp}/absent.json"}, ["--deepspeed-config {tmp}/absent.json"]),
-    "stage 0 in bf16": ({"deepspeed_config": "{tmp}/zero0_bf16.json"}, ["{tmp}/zero0_bf16.json", "stage 1"]),
-    "too long": ({"seq_length": 600}, ["--seq-length 600", "--max-position-embeddings"]),
-    "negative seed": ({"seed": -1}, ["--seed"]),
-    "save is a file": ({"save": "{tmp}/file"}, ["--save {tmp}/file"]),
-}
-
-
-def test_mistakes_end_in_one_sentence_and_write_nothing(corpus: Corpus, tmp_path: Path) -> None:
-    other = make_corpus(tmp_path / "other", documents=10, vocab_size=400)[0].parent
-    cut = shutil.copytree(corpus[0].parent, tmp_path / "cut")
-    (cut / "c.bin").write_bytes((cut / "c.bin").read_bytes()[:-2])
-    (tmp_path / "zero0_bf16.json").write_text('{"bf16": {"enabled": true}, "zero_optimization": {"stage": 0}}')
-    (tmp_path / "file").write_text("")
-    places = {"tmp": tmp_path, "other": other, "cut": cut, "corpus": corpus[0]}
-
-    def place(value):
-        return value.format(**places) if isinstance(value, str) else value
-
-    runs = {}
-    for number, (name, (settings, _)) in enumerate(MISTAKES.items()):
-        settings = {key: place(value) for key, value in settings.items()}
-        flags = flags_of(corpus, tmp_path / f"run{number}", train_iters=2, **settings)
-        runs[name] = start_training(tmp_path / f"out{number}", 1, flags)
-        if number % 4 == 3:
-            runs[name].wait()
-    problems = []
-    for number, (name, (_, expected)) in enumerate(MISTAKES.items()):
-        try:
-            sentence = the_error(runs[name].wait())
-            for words in expected:
-                assert place(words) in sentence, sentence
-            assert not (tmp_path / f"run{number}").exists(), sorted((tmp_path / f"run{number}").rglob("*"))
-        except AssertionError as error:
-            problems.append(f"=== {name}: {error}")
-    assert not problems, "\n".join(problems)
-
-
-def test_two_ranks_say_it_once(corpus: Corpus, tmp_path: Path) -> None:
-    """A mistake that all see before they meet, one that they see later, and one that rank 0 sees alone."""
-    (tmp_path / "file").write_text("")
-    settings = [{"data_path": tmp_path / "absent"}, {"load": tmp_path / "absent"}, {"save": tmp_path / "file" / "run"}]
-    for number, more in enumerate(settings):
-        flags = flags_of(corpus, tmp_path / f"run{number}", train_iters=2, **more)
-        run = start_training(tmp_path / f"out{number}", 2, flags).wait()
-        assert run.statuses == [1, 1], run.report()
-        said = [line for rank in range(2) for line in run.errors(rank).splitlines() if line.startswith("error: ")]
-        assert len(said) == 1 and "Traceback" not in run.errors(0) + run.errors(1), run.report()
-        assert not (tmp_path / f"run{number}").exists()
-
-
-def test_a_folder_with_another_run_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    save = tmp_path / "run"
-    train(tmp_path / "out0", 1, flags_of(corpus, save, train_iters=1))
-    before = {path: path.read_bytes() for path in save.rglob("*") if path.is_file()}
-    for number, more in enumerate(({}, {"finetune": True, "load": save})):
-        run = start_training(tmp_path / f"out{number + 1}", 1, flags_of(corpus, save, train_iters=2, **more)).wait()
-        assert re.search(f"--save {save} holds a run already", the_error(run))
-    assert {path: path.read_bytes() for path in save.rglob("*") if path.is_file()} == before
-
-
-def test_load_equal_to_save_without_a_run_there_starts_fresh(corpus: Corpus, tmp_path: Path) -> None:
-    save = tmp_path / "run"
-    run = train(tmp_path / "out", 1, flags_of(corpus, save, train_iters=1, load=save))
-    assert run_state(save)["status"] == "finished"
-    assert "steps 0 to 1" in run.output()
-
-
-def test_published_weights_of_another_vocabulary_are_refused(corpus: Corpus, tmp_path: Path) -> None:
-    first = tmp_path / "first"
-    train(tmp_path / "out0", 1, flags_of(corpus, first, train_iters=1))
-    export(str(first), tmp_path / "exported", list(PROBE_TEXT))
-    words = [f"other{number}" for number in range(VOCAB_SIZE - len(SPECIAL_TOKENS))]
-    other = build_tokenizer([*SPECIAL_TOKENS, *words], lowercase=True, strip_accents=True)
-    write_tokenizer(tmp_path / "exported" / "discriminator", other)
-    flags = flags_of(corpus, tmp_path / "run", train_iters=1, init_from=tmp_path / "exported")
-    sentence = the_error(start_training(tmp_path / "out1", 1, flags).wait())
-    assert "--init-from" in sentence and "vocabulary" in sentence

@@ -1,9 +1,10 @@
 """Thirty steps of ours, through DeepSpeed, against Hugging Face's two classes tied by hand in a plain PyTorch loop.
 
-Theirs pads, computes the whole global batch at once, applies its head to every position, and takes its steps with the
-reference's optimizer written out (google-research/electra, `model/optimization.py`): Adam without bias correction, epsilon
-outside the root, decoupled decay but for LayerNorm and biases, one global clip, warm-up times linear decay. Ours is unpadded, in
-four micro-batches on two ranks, in DeepSpeed's ZeRO. Batches, masks and sampling noise are the same; dropout is off.
+Theirs pads, computes the whole global batch at once, applies its head to every position, and takes its steps with
+the reference's optimizer written out (google-research/electra, `model/optimization.py`): Adam without bias correction,
+epsilon outside the root, decoupled decay but for LayerNorm and biases, one global clip, warm-up times linear decay.
+Ours is unpadded, in four micro-batches on two ranks, in DeepSpeed's ZeRO. Batches, masks and sampling noise are the
+same; dropout is off.
 """
 
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from pretraining import engine as engine_module, objectives
+from pretraining import engine as engine_module
+from pretraining import objectives
 from pretraining.batch import MaskedBatch
 from pretraining.config import REPOSITORY, Config, batch_arithmetic
 from pretraining.data import rank_share, training_steps
@@ -153,9 +155,7 @@ class ReferenceAdam:
         rate = PEAK * (1 - number / TOTAL) * min(1.0, number / WARMUP)
         norm = torch.sqrt(sum((parameter.grad.double() ** 2).sum() for parameter in self.parameters))
         scale = float(1.0 / torch.clamp(norm, min=1.0))
-        for parameter, decays, first, second in zip(
-            self.parameters, self.decays, self.first, self.second, strict=True
-        ):
+        for parameter, decays, first, second in zip(self.parameters, self.decays, self.first, self.second, strict=True):
             gradient = parameter.grad * scale
             first.mul_(0.9).add_(0.1 * gradient)
             second.mul_(0.999).add_(0.001 * gradient**2)
