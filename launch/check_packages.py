@@ -58,8 +58,7 @@ def check(pins: dict[str, str], found: dict[str, str | None], python: str) -> li
     if missing := [package for package in pins if found[package] is None]:
         install = " ".join(f"{package}=={pins[package]}" for package in missing)
         raise ValueError(
-            f"{python} lacks {', '.join(missing)}; install with: "
-            f"{python} -m pip install torch=={torch} {install}"
+            f"{python} lacks {', '.join(missing)}; install with: {python} -m pip install torch=={torch} {install}"
         )
     return [
         f"note: {package} is {found[package]}, tested with {pin}"

@@ -56,16 +56,20 @@ SAMPLE="$ROOT/runs/quickstart"
 DATA_ARGS=() MODEL_ARGS=() OPTIMIZER_ARGS=() RUN_ARGS=()
 if ! given --data-path "$@" && [ -z "${DATA_PATH:-}" ]; then
     if [ ! -f "$SAMPLE/corpus.json" ]; then
-        echo "error: set DATA_PATH=PREFIX of an indexed corpus and TOKENIZER=FOLDER of its tokenizer (or the flags" \
-            "--data-path and --tokenizer), or make the sample corpus with bash launch/quickstart.sh" >&2
+        if [ "${RANK:-${SLURM_PROCID:-0}}" = 0 ]; then # every rank finds this out, and one says so
+            {
+                printf %s "error: set DATA_PATH=PREFIX of an indexed corpus and TOKENIZER=FOLDER of its tokenizer "
+                echo "(or the flags --data-path and --tokenizer), or make the sample corpus: bash launch/quickstart.sh"
+            } >&2
+        fi
         exit 1
     fi
     # The sample corpus: a model for it, and a run of a minute, unless said otherwise.
     DATA_PATH="$SAMPLE/corpus" TOKENIZER="${TOKENIZER:-$SAMPLE/tokenizer}" PRESET="${PRESET:-tiny}"
-    TRAIN_ITERS="${TRAIN_ITERS:-200}" SAVE="${SAVE:-$ROOT/runs/sample-$PRESET}"
-    SPLIT="${SPLIT:-90,9,1}"
+    TRAIN_ITERS="${TRAIN_ITERS:-200}" SPLIT="${SPLIT:-90,9,1}"
+    SAVE="${SAVE:-$ROOT/runs/sample-$(value_of --preset --preset "$PRESET" "$@")}"
 fi
-PRESET="${PRESET:-small}"
+PRESET=$(value_of --preset --preset "${PRESET:-small}" "$@")
 MODEL_ARGS+=(--preset "$PRESET")
 [ -n "${OBJECTIVE:-}" ] && MODEL_ARGS+=(--objective "$OBJECTIVE")
 
@@ -98,17 +102,27 @@ ranks_here() { # how many ranks this node has
     printf %s "${count:-1}"
 }
 
+cores_of_a_rank() {
+    if [ -z "${RANK:-}" ] && [ -n "${SLURM_STEP_ID:-}" ] && [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
+        printf %s "$SLURM_CPUS_PER_TASK" # a task is bound to its own cores: nproc counts these and not the node's
+    else
+        printf %s $(($(nproc) / $(ranks_here)))
+    fi
+}
+
 is_rank() {
     [ -n "${RANK:-}" ] && [ -n "${WORLD_SIZE:-}" ] && return 0
-    [ -n "${SLURM_STEP_ID:-}" ] && [ -n "${SLURM_PROCID:-}" ] && [ "${SLURM_STEP_ID}" != 4294967291 ] && return 0
+    # A step's tasks are ranks; a batch script and the shell of salloc, whose steps have the highest numbers, are not.
+    [ -n "${SLURM_PROCID:-}" ] && [ "${SLURM_STEP_ID:-4294967291}" -lt 4294967290 ] && return 0
     [ -n "${OMPI_COMM_WORLD_RANK:-}" ] && return 0
     [ -n "${PMI_RANK:-}" ]
 }
 
 if is_rank; then
-    # No launcher sets a rank's threads to its share of the cores (torchrun sets 1, DeepSpeed nothing).
-    threads=$(($(nproc) / $(ranks_here)))
-    export OMP_NUM_THREADS="${THREADS_PER_RANK:-$((threads > 1 ? threads : 1))}"
+    # No launcher sets a rank's threads to its share of the cores: DeepSpeed sets nothing, torchrun sets 1.
+    [ -n "${TORCHELASTIC_RUN_ID:-}" ] && unset OMP_NUM_THREADS
+    threads="${THREADS_PER_RANK:-${OMP_NUM_THREADS:-$(cores_of_a_rank)}}"
+    export OMP_NUM_THREADS="$((threads > 1 ? threads : 1))"
     if [ -n "${CROSS_SIZE:-}" ] && [ "${WORLD_SIZE:-}" = 1 ] && ! command -v nvidia-smi >/dev/null; then
         echo "DeepSpeed found one device (without GPUs it counts NUMA nodes); LOCAL_SIZE=2 deepspeed ... gives two ranks"
     fi
@@ -132,31 +146,50 @@ trainers() { # process ids of this run: those that carry its mark and are no lau
     done
 }
 
+asked="" undelivered=""
 pass_on() { # the runner would die of the signal and leave its trainers running
     local process
+    asked=$1 undelivered=$1
     for process in $(trainers); do
-        kill -s "$1" "$process" 2>/dev/null || true
+        kill -s "$1" "$process" 2>/dev/null && undelivered=""
     done
+    return 0
 }
 for name in TERM USR1 INT; do
     # shellcheck disable=SC2064  # the name is meant to be filled in now
     trap "pass_on $name" "$name"
 done
+trap "pass_on TERM" HUP # the terminal is gone
 
-"$PYTHON" -m deepspeed.launcher.runner "$ROOT/launch/pretrain.sh" "$@" &
+state_before=$(cat "$SAVE/run_state.json" 2>/dev/null || true)
+# A port of its own, so that two runs on one machine do not meet.
+find_port='import socket; probe = socket.socket(); probe.bind(("127.0.0.1", 0)); print(probe.getsockname()[1])'
+port="${MASTER_PORT:-$("$PYTHON" -c "$find_port")}"
+set -m # a process group of its own: Ctrl-C reaches this script alone, and DeepSpeed does not cut a checkpoint short
+"$PYTHON" -m deepspeed.launcher.runner --master_port "$port" "$ROOT/launch/pretrain.sh" "$@" &
 runner=$!
+set +m
 status=0
 wait "$runner" || status=$?
 while kill -0 "$runner" 2>/dev/null; do # a signal ends `wait` before the runner has ended
-    status=0
-    wait "$runner" || status=$?
+    if [ -n "$undelivered" ]; then # it came before there was a trainer
+        sleep 0.5
+        pass_on "$undelivered"
+    else
+        status=0
+        wait "$runner" || status=$?
+    fi
 done
 while [ -n "$(trainers)" ]; do sleep 0.2; done
 
 state=$(cat "$SAVE/run_state.json" 2>/dev/null || true)
 case $state in
     *"$PRETRAINING_RUN_ID"*) ;;
-    *) exit "$status" ;; # the trainer never began: the launcher knows why
+    *) # the trainer never began: the launcher knows why, unless it was killed, which it reports as success
+        [ -n "$asked" ] && exit 75
+        [ "$status" = 0 ] && [ "$state" = "$state_before" ] && ! given --dry-run "$@" && status=1
+        exit "$status"
+        ;;
 esac
 case $state in
     *finished*) exit 0 ;;

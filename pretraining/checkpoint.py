@@ -3,10 +3,11 @@
     RUN/checkpoints/step_00000100/   shards/ (DeepSpeed's), weights.safetensors, config.json, tokenizer/, manifest.json
     RUN/checkpoints/latest           the name of the newest whole checkpoint
 
-DeepSpeed alone writes to the final names, publishes `latest` before other ranks have finished, and loads flipped bytes
-without a word (measured). Here: (1) all ranks write into `step_N.staging`; (2) barrier; each rank takes the SHA-256 of its share
-of the files; (3) rank 0 writes `manifest.json`, renames the folder, replaces `latest`; (4) older checkpoints are pruned.
-Loading goes the other way: `latest` -> manifest -> checksums -> allowed pickle globals -> shards.
+DeepSpeed alone writes to the final names, publishes `latest` before other ranks have finished, and loads flipped
+bytes without a word (measured). Here: (1) all ranks write into `step_N.staging`; (2) barrier; each rank takes the
+SHA-256 of its share of the files; (3) rank 0 writes `manifest.json`, renames the folder, replaces `latest`; (4)
+older checkpoints are pruned. Loading goes the other way: `latest` -> manifest -> checksums -> allowed pickle
+globals -> shards.
 
 `weights.safetensors` holds all weights in fp32 by parameter name, whatever the ZeRO stage and number of ranks: export,
 `--finetune` and other programs need neither DeepSpeed nor pickle.
@@ -151,7 +152,9 @@ def _prune(folder: Path, keep: int) -> None:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint that --load names: itself, or the newest of a run folder. Raises ValueError where there is none."""
+    """The checkpoint that --load names: itself, or the newest of a run folder. Raises ValueError where there is
+    none.
+    """
     path = Path(path)
     if (path / MANIFEST).is_file():
         return path
@@ -190,7 +193,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify_files(folder: Path, manifest: dict[str, Any], wanted: Callable[[str], bool] = lambda name: True) -> None:
-    """Compare sizes and SHA-256 of a checkpoint's files with its manifest. Raises ValueError naming the first bad one."""
+    """Compare sizes and SHA-256 of a checkpoint's files with its manifest. Raises ValueError naming the first bad
+    one.
+    """
     for name, expected in manifest["files"].items():
         path = folder / name
         if not wanted(name):
@@ -236,7 +241,9 @@ def load_weights(folder: Path, module: torch.nn.Module) -> None:
 
 
 def fill_module(module: torch.nn.Module, weights: dict[str, torch.Tensor], source: str) -> None:
-    """Copy weights by parameter name; every parameter must be there in its shape. Raises ValueError naming the first."""
+    """Copy weights by parameter name; every parameter must be there in its shape. Raises ValueError naming the
+    first.
+    """
     parameters = dict(module.named_parameters())
     for name, parameter in parameters.items():
         if name not in weights:
@@ -273,5 +280,6 @@ def refuse_other_run(folder: Path, config: Config, facts: dict[str, Any], engine
             different.append(f"{name.replace('_', ' ')} {manifest.get(name)} there, {here} here")
     if different:
         raise ValueError(
-            f"--load {folder} cannot go on exactly: {'; '.join(different)}. Give the same, or --finetune for the weights alone"
+            f"--load {folder} cannot go on exactly: {'; '.join(different)}. Give the same, or --finetune for the "
+            "weights alone"
         )

@@ -21,8 +21,9 @@ from typing import Any, Literal, get_args, get_origin
 MICRO_BATCH_SIZE = 32  # samples, where --micro-batch-size says nothing: fits base at length 512 into 24 GB
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Sizes and recipes: ELECTRA (Clark et al., ICLR 2020), appendix A, tables 6 and 7, and `configure_pretraining.py` of the
-# reference code; base overrides the reference's default generator fraction of 1/4 as the paper does. `tiny` is ours.
+# Sizes and recipes: ELECTRA (Clark et al., ICLR 2020), appendix A, tables 6 and 7, and `configure_pretraining.py`
+# of the reference code; base overrides the reference's default generator fraction of 1/4 as the paper does. `tiny`
+# is ours.
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "num_layers": 2, "hidden_size": 64, "ffn_hidden_size": 256, "num_attention_heads": 2,

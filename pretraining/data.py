@@ -1,9 +1,10 @@
 """Indexed corpus -> global order of samples -> unpadded, masked micro-batches. The whole state is one integer.
 
-Steps of one optimizer step: (1) `global_batch` turns the number of consumed samples into (epoch, sample index) pairs through a
-stateless permutation of each epoch; (2) `deal` deals them to micro-batches by length, the same way whatever the number of
-ranks; (3) `Samples.read` fetches the word pieces of a rank's micro-batches and puts [CLS] and [SEP] around the two segments;
-(4) `masking.mask_samples` masks them; (5) tensors. A thread prepares the next step while this one is computed.
+Steps of one optimizer step: (1) `global_batch` turns the number of consumed samples into (epoch, sample index)
+pairs through a stateless permutation of each epoch; (2) `deal` deals them to micro-batches by length, the same way
+whatever the number of ranks; (3) `Samples.read` fetches the word pieces of a rank's micro-batches and puts [CLS]
+and [SEP] around the two segments; (4) `masking.mask_samples` masks them; (5) tensors. A thread prepares the next
+step while this one is computed.
 
 Order, segments, masks and sampling noise are functions of (seed, epoch, sample index): the same on 1, 2, 6 or 16 ranks.
 The loss is divided by global counts, which follow from the lengths alone: no communication.
@@ -38,8 +39,8 @@ FEISTEL_ROUNDS = 4
 def permute(index: np.ndarray, size: int, seed: int, epoch: np.ndarray) -> np.ndarray:
     """Pseudo-random permutation of range(size), another one for each epoch, evaluated at these indices only.
 
-    A Feistel network permutes the next power of four; results outside the range are permuted again until they land inside
-    (cycle walking: at most four rounds on average). Nothing is stored: any position costs the same.
+    A Feistel network permutes the next power of four; results outside the range are permuted again until they land
+    inside (cycle walking: at most four rounds on average). Nothing is stored: any position costs the same.
     """
     half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     half, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)

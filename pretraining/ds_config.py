@@ -1,8 +1,8 @@
 """The DeepSpeed JSON: what a file in ds_configs/ may say, and the merged one that DeepSpeed gets.
 
-Steps: (1) `load_ds_config` reads the file and refuses keys that DeepSpeed removed, keys that it would ignore without a word,
-keys whose numbers are flags of ours, and combinations that train wrongly; (2) `merge_ds_config` adds batch sizes and
-clipping, the numbers that flags own. The merged JSON is written to the run folder.
+Steps: (1) `load_ds_config` reads the file and refuses keys that DeepSpeed removed, keys that it would ignore
+without a word, keys whose numbers are flags of ours, and combinations that train wrongly; (2) `merge_ds_config`
+adds batch sizes and clipping, the numbers that flags own. The merged JSON is written to the run folder.
 """
 
 import difflib
@@ -57,7 +57,9 @@ ALLOWED = (
 
 
 def load_ds_config(path: str | Path) -> dict[str, Any]:
-    """Read and check a DeepSpeed JSON file. Raises ValueError in one sentence that names the file, the key and the cure."""
+    """Read and check a DeepSpeed JSON file. Raises ValueError in one sentence that names the file, the key and the
+    cure.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"--deepspeed-config {path}: no such file; ds_configs/ has one for each ZeRO stage")
@@ -116,7 +118,8 @@ def _check_stage_and_precision(path: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{path}: bf16 and fp16 are both enabled; keep one")
     if stage == 0 and half in ("bf16", "fp16"):
         raise ValueError(
-            f"{path}: ZeRO stage 0 with {half} makes the first updates too small (a DeepSpeed defect); use stage 1, or fp32"
+            f"{path}: ZeRO stage 0 with {half} makes the first updates too small (a DeepSpeed defect); "
+            "use stage 1, or fp32"
         )
 
 

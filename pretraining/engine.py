@@ -3,12 +3,14 @@
 Above this line an objective maps a micro-batch to a loss on one device; below it, everything is about ranks. No other
 file imports deepspeed.
 
-Steps: (1) `start_ranks` opens the process group; (2) `initialize` wraps objective and optimizer; (3) `train_step` runs the
-micro-batches of one optimizer step; (4) `save_shards`, `load_shards` and `whole_weights` serve checkpoints (checkpoint.py).
+Steps: (1) `start_ranks` opens the process group; (2) `initialize` wraps objective and optimizer; (3) `train_step`
+runs the micro-batches of one optimizer step; (4) `save_shards`, `load_shards` and `whole_weights` serve checkpoints
+(checkpoint.py).
 """
 
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +35,7 @@ from pretraining.optim import parameter_groups
 
 STREAM_DROPOUT = 9
 TIMEOUT_MINUTES = 30  # of a collective: longer than the slowest checkpoint, shorter than a wasted night
+STALE_LOCK_SECONDS = 60
 FP16_SKIPS_ALLOWED = 20  # consecutive overflows while the loss scale finds its level; more means divergence
 
 
@@ -65,10 +68,23 @@ def start_ranks() -> tuple[int, int, torch.device]:
     device = torch.device(accelerator.device_name(local_rank) if accelerator.device_name() == "cuda" else "cpu")
     if device.type == "cuda":
         accelerator.set_device(local_rank)
+    _break_stale_locks()
     if not dist.is_initialized():
         deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))
         _forget_shared_memory()
     return dist.get_rank(), dist.get_world_size(), device
+
+
+def _break_stale_locks() -> None:
+    """Remove locks on DeepSpeed's compiled operators that a killed process left: all later ones would wait for ever."""
+    for lock in Path(os.environ.get("TORCH_EXTENSIONS_DIR", "/nowhere")).glob("*/lock"):
+        compiled = lock.with_name(lock.parent.name + ".so").exists()
+        try:
+            # Loading what is compiled takes seconds, and compiling minutes.
+            if compiled and time.time() - lock.stat().st_mtime > STALE_LOCK_SECONDS:
+                lock.unlink()
+        except FileNotFoundError:
+            pass  # its owner, or another rank, was faster
 
 
 def _forget_shared_memory() -> None:
@@ -97,7 +113,8 @@ def initialize(
     wrapped, *_ = deepspeed.initialize(model=objective, optimizer=adam, config=merged)
     _forget_shared_memory()  # where somebody else opened the process group
     if hasattr(getattr(wrapped.optimizer, "loss_scaler", None), "raise_error_at_min_scale"):
-        # At its smallest scale DeepSpeed would raise a bare Exception; FP16_SKIPS_ALLOWED ends such a run, with samples.
+        # At its smallest scale DeepSpeed would raise a bare Exception; FP16_SKIPS_ALLOWED ends such a run, with
+        # samples.
         wrapped.optimizer.loss_scaler.raise_error_at_min_scale = False
     return Engine(
         wrapped,

@@ -22,9 +22,9 @@ def validation_batches(
 ) -> Iterator[tuple[MaskedBatch, bool]]:
     """This rank's micro-batches of the validation samples and whether each counts.
 
-    batch_size: most samples to use, the map's first ones; the last micro-batch is smaller where they do not divide. All ranks
-    get the same number of micro-batches, as ZeRO-3 needs: where ranks do not divide them, the last is computed again and
-    counts once.
+    batch_size: most samples to use, the map's first ones; the last micro-batch is smaller where they do not divide.
+    All ranks get the same number of micro-batches, as ZeRO-3 needs: where ranks do not divide them, the last is
+    computed again and counts once.
     """
     count = min(batch_size, len(samples))
     micro_batches = -(-count // micro_batch_size)

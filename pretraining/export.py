@@ -2,9 +2,10 @@
 
     python -m pretraining.export --load runs/small --output exported/small
 
-Steps: (1) find and verify the checkpoint; (2) rename its fp32 weights (hf_weights.py); (3) write `discriminator/` and
-`generator/` with config, tokenizer and safetensors under temporary names; (4) load them again with transformers alone and
-compare their logits, on padded text, with ours, unpadded; (5) rename. `--objective mlm` gives `masked_language_model/`.
+Steps: (1) find and verify the checkpoint; (2) rename its fp32 weights (hf_weights.py); (3) write `discriminator/`
+and `generator/` with config, tokenizer and safetensors under temporary names; (4) load them again with transformers
+alone and compare their logits, on padded text, with ours, unpadded; (5) rename. `--objective mlm` gives
+`masked_language_model/`.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """The operations that have several implementations: which one runs here, and why; each beside its plain reference.
 
-Steps: (1) `choose_attention` picks the attention for a device once; (2) `kernel_table` says what was picked and why not the
-others, for the start of a run and `--dry-run`; (3) the model calls `attention(...)`, the objective `sample_inverse_cdf(...)`.
+Steps: (1) `choose_attention` picks the attention for a device once; (2) `kernel_table` says what was picked and why
+not the others, for the start of a run and `--dry-run`; (3) the model calls `attention(...)`, the objective
+`sample_inverse_cdf(...)`.
 
 Shapes: T word pieces of a micro-batch, H heads, D width of a head, S samples, M masked positions, V vocabulary.
 """
@@ -24,8 +25,8 @@ def attention_by_sample(
 ) -> torch.Tensor:
     """Reference attention within each sample: plain matrix products and softmax, one sample after another.
 
-    qkv [T, 3, H, D] -> [T, H, D]. On CPUs this is also the fast one: their flash attention's backward pass is slower than
-    three matrix products at these lengths, and no padding is computed.
+    qkv [T, 3, H, D] -> [T, H, D]. On CPUs this is also the fast one: their flash attention's backward pass is
+    slower than three matrix products at these lengths, and no padding is computed.
     """
     outputs = []
     # split, not slices: its backward is one concatenation instead of one full-size gradient per sample.

@@ -1,7 +1,9 @@
-"""Our parameter names and Hugging Face's: ours -> `ElectraForPreTraining` / `ElectraForMaskedLM`, and back (--init-from).
+"""Our parameter names and Hugging Face's: ours -> `ElectraForPreTraining` / `ElectraForMaskedLM`, and back
+(--init-from).
 
-Steps out: `to_hugging_face` renames, splits the fused QKV into query, key and value, and repeats the shared embeddings in both
-networks. Steps in: `load_published_weights` reads discriminator/ and generator/, checks sizes and vocabulary, and fuses.
+Steps out: `to_hugging_face` renames, splits the fused QKV into query, key and value, and repeats the shared
+embeddings in both networks. Steps in: `load_published_weights` reads discriminator/ and generator/, checks sizes
+and vocabulary, and fuses.
 """
 
 import json
@@ -132,8 +134,8 @@ def read_half(folder: Path, settings: dict[str, Any]) -> Weights:
     for path in (config_path, weights_path):
         if not path.is_file():
             raise ValueError(
-                f"--init-from: {path} is missing; it needs {DISCRIMINATOR}/ and {GENERATOR}/, each with config.json and "
-                "model.safetensors (pickled weights are not read; save them with transformers' save_pretrained)"
+                f"--init-from: {path} is missing; it needs {DISCRIMINATOR}/ and {GENERATOR}/, each with config.json "
+                "and model.safetensors (pickled weights are not read; save them with transformers' save_pretrained)"
             )
     try:
         theirs = dict(json.loads(config_path.read_text(encoding="utf-8")))
@@ -166,13 +168,15 @@ def refuse_other_vocabulary(folder: Path, tokenizer_folder: str) -> None:
         )
     if ours != theirs:
         raise ValueError(
-            f"--init-from: the vocabulary of {folder} is not that of --tokenizer {tokenizer_folder}; index the corpus with "
-            "the published one"
+            f"--init-from: the vocabulary of {folder} is not that of --tokenizer {tokenizer_folder}; index the corpus "
+            "with the published one"
         )
 
 
 def load_published_weights(source: str, objective: nn.Module, config: Config, vocab_size: int) -> None:
-    """Fill an objective from Hugging Face folders. Raises ValueError where the vocabulary, a size or a weight differs."""
+    """Fill an objective from Hugging Face folders. Raises ValueError where the vocabulary, a size or a weight
+    differs.
+    """
     weights: Weights = {}
     for half, (encoder, shape, head) in halves(config.model).items():
         folder = Path(source) / half
@@ -182,8 +186,8 @@ def load_published_weights(source: str, objective: nn.Module, config: Config, vo
         for name in sorted(set(weights) & set(ours)):
             if not torch.equal(weights[name], ours[name]):
                 raise ValueError(
-                    f"--init-from {source}: generator and discriminator differ in {name}, which this model shares; they are "
-                    "not of one training"
+                    f"--init-from {source}: generator and discriminator differ in {name}, which this model shares; "
+                    "they are not of one training"
                 )
         weights |= ours
     fill_module(objective, weights, f"--init-from {source}")

@@ -1,12 +1,13 @@
 """Masks and sampling noise as pure functions of (seed, epoch, sample index): numpy only, vectorised over a micro-batch.
 
-Steps: (1) `uniforms` hashes (seed, stream, epoch, sample, position) to a float64 in [0, 1): a counter-based generator, so
-nothing is stored, no order of calls matters, and any rank can recompute any sample; (2) `mask_samples` chooses each
-sample's masked positions without replacement, never a special token, and which of them become [MASK].
+Steps: (1) `uniforms` hashes (seed, stream, epoch, sample, position) to a float64 in [0, 1): a counter-based
+generator, so nothing is stored, no order of calls matters, and any rank can recompute any sample; (2)
+`mask_samples` chooses each sample's masked positions without replacement, never a special token, and which of them
+become [MASK].
 
-Semantics: ELECTRA's (reference code, `pretrain/pretrain_helpers.py`), except that positions are drawn without replacement:
-the reference draws with replacement, loses about 1 % of the masked positions to duplicates and averages the two sampled
-ids of a duplicate into an arbitrary third.
+Semantics: ELECTRA's (reference code, `pretrain/pretrain_helpers.py`), except that positions are drawn without
+replacement: the reference draws with replacement, loses about 1 % of the masked positions to duplicates and
+averages the two sampled ids of a duplicate into an arbitrary third.
 
 Shapes: T word pieces of all samples of a micro-batch, S samples, M masked positions.
 """

@@ -1,10 +1,11 @@
 """Metrics of replaced token detection from sums that add up over micro-batches, steps and ranks.
 
-Steps: (1) every micro-batch yields sums (objectives.py), among them a histogram of discriminator logits for original and
-replaced word pieces; (2) `add_sums` and one all-reduce (engine.py) add them up; (3) `summarize` turns them into the numbers
-of a log line. Nothing is read from the device in between.
+Steps: (1) every micro-batch yields sums (objectives.py), among them a histogram of discriminator logits for
+original and replaced word pieces; (2) `add_sums` and one all-reduce (engine.py) add them up; (3) `summarize` turns
+them into the numbers of a log line. Nothing is read from the device in between.
 
-Accuracy has a floor near 94 % (all "original"), so it is given as points above that floor, beside AUC, precision, recall.
+Accuracy has a floor near 94 % (all "original"), so it is given as points above that floor, beside AUC, precision,
+recall.
 """
 
 import numpy as np
@@ -29,7 +30,9 @@ def add_sums(total: dict[str, torch.Tensor] | None, more: dict[str, torch.Tensor
 
 
 def area_under_curve(histogram: np.ndarray) -> float:
-    """Probability that a replaced word piece has the higher logit, ties counted half; NaN where one class is missing."""
+    """Probability that a replaced word piece has the higher logit, ties counted half; NaN where one class is
+    missing.
+    """
     originals, replaced = histogram
     if not originals.sum() or not replaced.sum():
         return float("nan")

@@ -1,12 +1,14 @@
-"""The encoder, its embeddings and its heads: plain PyTorch on one flat axis of word pieces, no padding, no distribution.
+"""The encoder, its embeddings and its heads: plain PyTorch on one flat axis of word pieces, no padding, no
+distribution.
 
-The architecture is BERT's as ELECTRA uses it (post-LayerNorm, exact GELU, learned positions); parity with Hugging Face's
-`ElectraForPreTraining` and `ElectraForMaskedLM`, gradients included, is tested in tests/pretraining/test_model.py.
+The architecture is BERT's as ELECTRA uses it (post-LayerNorm, exact GELU, learned positions); parity with Hugging
+Face's `ElectraForPreTraining` and `ElectraForMaskedLM`, gradients included, is tested in
+tests/pretraining/test_model.py.
 
 Steps: `Embeddings` (shared by generator and discriminator) -> `Encoder` -> `GeneratorHead` or `DiscriminatorHead`.
 
-Shapes: T word pieces of all samples of a micro-batch, E embedding width, W network width, H heads, D = W / H, F feed-forward
-width, V vocabulary, M masked positions.
+Shapes: T word pieces of all samples of a micro-batch, E embedding width, W network width, H heads, D = W / H, F
+feed-forward width, V vocabulary, M masked positions.
 """
 
 from dataclasses import dataclass
@@ -126,7 +128,9 @@ class Encoder(nn.Module):
 
 
 class GeneratorHead(nn.Module):
-    """Vocabulary logits at the masked positions only: dense to the embedding width, GELU, LayerNorm, tied word table."""
+    """Vocabulary logits at the masked positions only: dense to the embedding width, GELU, LayerNorm, tied word
+    table.
+    """
 
     def __init__(self, shape: EncoderShape, word: nn.Embedding):
         super().__init__()

@@ -1,13 +1,13 @@
 """Pretraining objectives: an `nn.Module` that turns a micro-batch into (loss, sums for the metrics).
 
-ELECTRA (Clark et al., ICLR 2020, section 2): a small generator predicts masked word pieces; where it is asked, its samples
-replace the original ones; the discriminator, the network that is kept, tells for every word piece whether it was replaced.
-Masked language modelling (`mlm`) is the same trainer with one full-size network.
+ELECTRA (Clark et al., ICLR 2020, section 2): a small generator predicts masked word pieces; where it is asked, its
+samples replace the original ones; the discriminator, the network that is kept, tells for every word piece whether
+it was replaced. Masked language modelling (`mlm`) is the same trainer with one full-size network.
 
-Steps of `Electra.forward`: (1) generator on the masked text, head at the masked positions only; (2) cross-entropy, summed;
-(3) one sample per masked position at the uniform number that came with the batch, no gradient; (4) the discriminator on the
-text with the samples put in; a sample equal to the original counts as original; (5) binary cross-entropy over all word
-pieces, [CLS] and [SEP] included, summed.
+Steps of `Electra.forward`: (1) generator on the masked text, head at the masked positions only; (2) cross-entropy,
+summed; (3) one sample per masked position at the uniform number that came with the batch, no gradient; (4) the
+discriminator on the text with the samples put in; a sample equal to the original counts as original; (5) binary
+cross-entropy over all word pieces, [CLS] and [SEP] included, summed.
 
 Losses divide by the *global* counts of the batch, so the sum over all micro-batches and ranks is the loss of the step,
 however the samples are spread. Metrics are sums too: they add up over micro-batches and ranks (metrics.py).
@@ -37,7 +37,9 @@ Sums = dict[str, torch.Tensor]
 
 
 class Electra(nn.Module):
-    """Generator and discriminator in one module with shared embeddings: one engine, one optimizer, one parameter list."""
+    """Generator and discriminator in one module with shared embeddings: one engine, one optimizer, one parameter
+    list.
+    """
 
     def __init__(self, config: ModelConfig, vocab_size: int):
         super().__init__()

@@ -19,7 +19,9 @@ def learning_rate(step: int, peak: float, warmup_steps: int, total_steps: int) -
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: decayed (matrices and embeddings) and not (biases and LayerNorm), as the reference excludes by name."""
+    """Two groups: decayed (matrices and embeddings) and not (biases and LayerNorm), as the reference excludes by
+    name.
+    """
     norms = {id(p) for child in module.modules() if isinstance(child, nn.LayerNorm) for p in child.parameters()}
     decayed, undecayed = [], []
     for name, parameter in module.named_parameters():

@@ -2,8 +2,8 @@
 
     deepspeed launch/pretrain.sh --dry-run
 
-Steps: `describe_run` builds the text that every run prints at its start and `--dry-run` prints alone. FLOPs are counted with
-the usual formula: matrix products only, backward twice the forward (benchmarks/README.md).
+Steps: `describe_run` builds the text that every run prints at its start and `--dry-run` prints alone. FLOPs are
+counted with the usual formula: matrix products only, backward twice the forward (benchmarks/README.md).
 """
 
 import json
@@ -96,8 +96,9 @@ def describe_run(
         f"{config.model.preset} {config.model.objective}, vocabulary {vocab_size:,}, length {config.data.seq_length}",
         "parameters",
         table([(name, f"{count:,}") for name, count in counts.items()] + [("total", f"{total:,}")]),
-        f"batch: {micro} samples x {world_size} ranks x {accumulation} accumulation = {optimizer.global_batch_size} samples "
-        f"a step; steps {first_step:,} to {optimizer.train_iters:,}; at most {tokens:,} word pieces, {work / 1e18:.3g} EFLOP",
+        f"batch: {micro} samples x {world_size} ranks x {accumulation} accumulation = {optimizer.global_batch_size} "
+        f"samples a step; steps {first_step:,} to {optimizer.train_iters:,}; at most {tokens:,} word pieces, "
+        f"{work / 1e18:.3g} EFLOP",
         f"ZeRO stage {zero_stage(merged)}, {precision(merged)}; memory of a rank, estimated: "
         f"{memory[0] / GIB:.2f} GiB states + up to {memory[1] / GIB:.2f} GiB activations",
         "kernels",

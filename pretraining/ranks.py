@@ -1,10 +1,11 @@
-"""Who this process is among the ranks: the launchers' variables mapped to RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
+"""Who this process is among the ranks: the launchers' variables mapped to RANK, LOCAL_RANK, WORLD_SIZE,
+MASTER_ADDR, MASTER_PORT.
 
-`deepspeed` and `torchrun` set them; `srun`, OpenMPI's and MPICH's `mpiexec` set their own names, which are mapped here before
-torch is asked. A process started by none of them is the only rank.
+`deepspeed` and `torchrun` set them; `srun`, OpenMPI's and MPICH's `mpiexec` set their own names, which are mapped
+here before torch is asked. A process started by none of them is the only rank.
 
-Steps: (1) `map_rank_variables` fills in what is missing; (2) `refuse_partial_launch` ends a run that would train on fewer tasks
-than the scheduler allocated.
+Steps: (1) `map_rank_variables` fills in what is missing; (2) `refuse_partial_launch` ends a run that would train on
+fewer tasks than the scheduler allocated.
 """
 
 import re

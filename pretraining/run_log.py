@@ -1,8 +1,8 @@
 """What a run tells people: the log line, metrics.jsonl, TensorBoard, the progress bar, run_state.json.
 
-Only rank 0 writes. Steps: (1) `RunLog` opens the files and, after a resume, drops rows of steps that will be run again;
-(2) `write` adds one row to all of them; (3) `close` ends them. `write_state` replaces run_state.json, which wrappers and
-schedulers read: launchers' own exit codes do not tell the truth.
+Only rank 0 writes. Steps: (1) `RunLog` opens the files and, after a resume, drops rows of steps that will be run
+again; (2) `write` adds one row to all of them; (3) `close` ends them. `write_state` replaces run_state.json, which
+wrappers and schedulers read: launchers' own exit codes do not tell the truth.
 """
 
 import json
@@ -92,7 +92,15 @@ class RunLog:
             return
         # JSON has neither NaN (precision of no positives) nor infinity (gradient norm of a step that fp16 skipped).
         known = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        row = {"kind": kind, "step": step, "time": round(time.time(), 3), **dict.fromkeys(numbers), **known}
+        seconds = round(time.monotonic() - self.started, 1)  # of this start of the run
+        row = {
+            "kind": kind,
+            "step": step,
+            "time": round(time.time(), 3),
+            "seconds": seconds,
+            **dict.fromkeys(numbers),
+            **known,
+        }
         self.rows.write(json.dumps(row) + "\n")
         for name, value in known.items():
             self.board.add_scalar(f"{kind}/{name}", value, step)

@@ -1,15 +1,17 @@
 """Sample boundaries as a file: which word pieces make up sample 0, 1, 2, ... of one split of a corpus.
 
-A sample is a run of word pieces of one document. Documents are cut one after another into runs of the target length (the
-sequence length less [CLS] and two [SEP]); 5 % of the samples have a random shorter target, as in ELECTRA's builder. What a
-cut leaves over begins the next sample, so nothing is lost: a cut sentence goes on in the next sample. The boundaries are
-fixed by (corpus, split, length, seed), so every epoch has the same samples; all else varies with the epoch (data.py).
+A sample is a run of word pieces of one document. Documents are cut one after another into runs of the target length
+(the sequence length less [CLS] and two [SEP]); 5 % of the samples have a random shorter target, as in ELECTRA's
+builder. What a cut leaves over begins the next sample, so nothing is lost: a cut sentence goes on in the next
+sample. The boundaries are fixed by (corpus, split, length, seed), so every epoch has the same samples; all else
+varies with the epoch (data.py).
 
-Steps: (1) `split_documents` turns `--split` into a range of documents; (2) `build_sample_map` cuts all documents of a block
-at once, one sample of each per round, and appends to a temporary file; (3) the file is renamed; (4) `open_sample_map` maps it.
+Steps: (1) `split_documents` turns `--split` into a range of documents; (2) `build_sample_map` cuts all documents of
+a block at once, one sample of each per round, and appends to a temporary file; (3) the file is renamed; (4)
+`open_sample_map` maps it.
 
-One record a sample, 16 bytes: `sentence` (index in the corpus), `offset` (word pieces into that sentence), `length` (word
-pieces), `target` (the length it was cut for, which decides the middle of its two segments).
+One record a sample, 16 bytes: `sentence` (index in the corpus), `offset` (word pieces into that sentence), `length`
+(word pieces), `target` (the length it was cut for, which decides the middle of its two segments).
 """
 
 import os

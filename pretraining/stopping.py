@@ -1,7 +1,8 @@
 """When a run has to stop before its last step: a signal, the end of its time, or a launcher that is gone.
 
-Steps: (1) `StopRequest` notes signals (TERM, USR1, INT) and the deadline; (2) after every step the ranks agree with one tiny
-all-reduce (engine.any_rank), so that all of them stop at the same step; (3) the trainer saves a checkpoint and exits with 75.
+Steps: (1) `StopRequest` notes signals (TERM, USR1, INT) and the deadline; (2) after every step the ranks agree with
+one tiny all-reduce (engine.any_rank), so that all of them stop at the same step; (3) the trainer saves a checkpoint
+and exits with 75.
 """
 
 import os

@@ -2,9 +2,10 @@
 
     deepspeed launch/pretrain.sh --data-path corpus/pubmed --tokenizer corpus/tokenizer --save runs/small
 
-Steps: (1) parse flags, check the corpus against the tokenizer; (2) sample maps, built once by rank 0; (3) objective, engine,
-and weights: fresh, resumed (--load), taken over (--load --finetune) or published ones (--init-from); (4) the loop: one
-optimizer step, then once in a while log, validate, save, stop. This is the only file that knows all others.
+Steps: (1) parse flags, check the corpus against the tokenizer; (2) sample maps, built once by rank 0; (3)
+objective, engine, and weights: fresh, resumed (--load), taken over (--load --finetune) or published ones
+(--init-from); (4) the loop: one optimizer step, then once in a while log, validate, save, stop. This is the only
+file that knows all others.
 """
 
 import json
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from pretraining import checkpoint, engine as engine_module
+from pretraining import checkpoint
+from pretraining import engine as engine_module
 from pretraining.config import Config, batch_arithmetic, parse_arguments
 from pretraining.corpus.index import check_tokenizer
 from pretraining.corpus.indexed import IndexedCorpus

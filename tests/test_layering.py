@@ -167,12 +167,7 @@ def work_at_import(tree: ast.Module) -> list[int]:
 
 
 def test_imports_point_one_way() -> None:
-    faults = [
-        fault
-        for path in SOURCES
-        if path.startswith("pretraining/")
-        for fault in order_faults(path, parse(path))
-    ]
+    faults = [fault for path in SOURCES if path.startswith("pretraining/") for fault in order_faults(path, parse(path))]
     assert not faults, "\n".join(faults)
 
 
@@ -205,10 +200,7 @@ def test_a_wrong_import_is_found(path: str, code: str) -> None:
 
 def test_no_work_at_import() -> None:
     faults = [
-        f"{path}:{line}"
-        for path in SOURCES
-        if not path.startswith("tests/")
-        for line in work_at_import(parse(path))
+        f"{path}:{line}" for path in SOURCES if not path.startswith("tests/") for line in work_at_import(parse(path))
     ]
     assert not faults, f"module-level statements that do something: {', '.join(faults)}"
     assert work_at_import(ast.parse("import sys\nsys.path.insert(0, '.')\nfor i in range(3):\n    pass")) == [
@@ -243,6 +235,4 @@ def test_no_requirements_file_installs_the_apex_of_pypi() -> None:
     for path in requirements:
         lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
         assert not [line for line in lines if re.match(r"\s*apex\b", line, re.IGNORECASE)], path
-        assert not [line for line in lines if line and not re.match(r"#|[A-Za-z0-9_.-]+==[^ ]+ +# ", line)], (
-            path
-        )
+        assert not [line for line in lines if line and not re.match(r"#|[A-Za-z0-9_.-]+==[^ ]+ +# ", line)], path

@@ -190,6 +190,7 @@ def _run_rank(folder: str, place: tuple[int, int, int], function: Callable[..., 
         file = os.open(Path(folder, f"rank{rank}.{ending}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(file, stream.fileno())
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # tqdm's lock then leaves no named semaphore when killed
     gc.freeze()  # what the server imported is not looked through again: DeepSpeed collects garbage at every turn
     if function is _call:
         arguments = (*arguments, Path(folder, f"rank{rank}.result"))

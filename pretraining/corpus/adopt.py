@@ -60,9 +60,7 @@ def adopt(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
     return write_manifest(prefix, tokenizer_folder, tokenizer, found)
 
 
-def write_manifest(
-    prefix: str | Path, tokenizer_folder: str | Path, tokenizer: Tokenizer, facts: dict
-) -> dict:
+def write_manifest(prefix: str | Path, tokenizer_folder: str | Path, tokenizer: Tokenizer, facts: dict) -> dict:
     """Write PREFIX.json, named only when whole: `facts` and what identifies the tokenizer; return it."""
     lowercase, strip_accents = casing(tokenizer)
     manifest = {

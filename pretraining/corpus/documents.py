@@ -188,9 +188,7 @@ def write_shards(output: Path, documents: Iterable[Document], shard_characters: 
 
 def summary(manifest: dict) -> str:
     """Return one line for people: what a stage kept, and what it did not keep and why."""
-    counts = ", ".join(
-        f"{name.replace('_', ' ')} {number:,}" for name, number in manifest["counts"].items() if number
-    )
+    counts = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in manifest["counts"].items() if number)
     files = len(manifest["files"])
     return f"{manifest['stage']}: {manifest['documents']:,} documents in {files:,} file(s); {counts}"
 

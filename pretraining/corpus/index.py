@@ -162,8 +162,7 @@ def _read_texts(chunk: Chunk) -> Iterator[str]:
                 text = None
             if not isinstance(text, str):
                 raise ValueError(
-                    f"{chunk.shard}, the line at byte {place:,}, is not a document; "
-                    "run the stage that wrote it again"
+                    f"{chunk.shard}, the line at byte {place:,}, is not a document; run the stage that wrote it again"
                 )
             yield text
 
@@ -195,9 +194,7 @@ def _parse_arguments() -> argparse.Namespace:
         prog="python -m pretraining.corpus.index",
         description="Encode documents of one sentence a line into PREFIX.bin, PREFIX.idx and PREFIX.json.",
     )
-    parser.add_argument(
-        "--input", type=Path, metavar="DIR", help="The folder that the sentences stage wrote."
-    )
+    parser.add_argument("--input", type=Path, metavar="DIR", help="The folder that the sentences stage wrote.")
     parser.add_argument(
         "--tokenizer",
         type=Path,

@@ -65,9 +65,7 @@ class IndexedCorpus:
         bin_path, idx_path = corpus_path(prefix, ".bin"), corpus_path(prefix, ".idx")
         for path in (bin_path, idx_path):
             if not path.is_file():
-                raise ValueError(
-                    f"{path} does not exist; make the corpus with `python -m pretraining.corpus.index`"
-                )
+                raise ValueError(f"{path} does not exist; make the corpus with `python -m pretraining.corpus.index`")
         self.dtype, self.num_sentences, boundaries = _read_header(idx_path)
         self.num_documents = boundaries - 1
 
@@ -89,9 +87,7 @@ class IndexedCorpus:
         _require_size(bin_path, bin_bytes, idx_path)
         self.num_tokens = bin_bytes // self.dtype.itemsize
         if self.num_tokens == 0:
-            raise ValueError(
-                f"{bin_path} holds no word pieces; make the corpus again from text that has some"
-            )
+            raise ValueError(f"{bin_path} holds no word pieces; make the corpus again from text that has some")
         self.tokens = np.memmap(bin_path, self.dtype, "r", 0, (self.num_tokens,))
 
     def __reduce__(self):
@@ -110,14 +106,10 @@ class IndexedCorpus:
             lengths = self.sentence_lengths[start : start + _COPY_ENTRIES].astype(np.int64)
             offsets, end_bytes = _offsets(lengths, end_bytes, self.dtype.itemsize)
             if lengths.min() < 0 or not np.array_equal(offsets, self._offsets[start : start + _COPY_ENTRIES]):
-                raise ValueError(
-                    f"{idx_path} is damaged: its offsets are not the sums of its lengths; make it again"
-                )
+                raise ValueError(f"{idx_path} is damaged: its offsets are not the sums of its lengths; make it again")
         for start in range(0, self.num_documents, _COPY_ENTRIES):
             if (np.diff(self.document_starts[start : start + _COPY_ENTRIES + 1]) < 0).any():
-                raise ValueError(
-                    f"{idx_path} is damaged: its document boundaries go backwards; make it again"
-                )
+                raise ValueError(f"{idx_path} is damaged: its document boundaries go backwards; make it again")
 
 
 class CorpusWriter:
@@ -152,9 +144,7 @@ class CorpusWriter:
             return
         if int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab_size:
             raise ValueError(f"a word piece's id is not within the vocabulary of {self.vocab_size:,} entries")
-        if int(sentence_lengths.sum()) != len(tokens) or int(document_sentences.sum()) != len(
-            sentence_lengths
-        ):
+        if int(sentence_lengths.sum()) != len(tokens) or int(document_sentences.sum()) != len(sentence_lengths):
             raise ValueError("the lengths of sentences and documents do not add up to what was given")
         data = np.ascontiguousarray(tokens, self.dtype).data.cast("B")
         self._files["bin"].write(data)
@@ -172,9 +162,7 @@ class CorpusWriter:
         that it does not describe. Raises ValueError if nothing was added.
         """
         if self.tokens == 0:
-            raise ValueError(
-                f"there are no word pieces to write to {self.prefix}.bin; the documents are all empty"
-            )
+            raise ValueError(f"there are no word pieces to write to {self.prefix}.bin; the documents are all empty")
         for file in self._files.values():
             _sync_and_close(file)
         with open(self._partial["idx"], "wb") as file:
@@ -253,17 +241,11 @@ def _read_header(path: Path) -> tuple[np.dtype, int, int]:
         raise ValueError(f"{path} is not the index of a Megatron corpus, or is cut off; make it again")
     _, version, code, sequences, boundaries = _HEADER.unpack(header)
     if version != _VERSION:
-        raise ValueError(
-            f"{path} has version {version} of Megatron's format; only version {_VERSION} can be read"
-        )
+        raise ValueError(f"{path} has version {version} of Megatron's format; only version {_VERSION} can be read")
     if code not in _TYPES:
-        raise ValueError(
-            f"{path} has the type code {code}, which is no integer type of Megatron's for word pieces"
-        )
+        raise ValueError(f"{path} has the type code {code}, which is no integer type of Megatron's for word pieces")
     if sequences == 0 or boundaries < 2:
-        raise ValueError(
-            f"{path} says that the corpus has no documents; make it again from text that has some"
-        )
+        raise ValueError(f"{path} says that the corpus has no documents; make it again from text that has some")
     return np.dtype(_TYPES[code]), sequences, boundaries
 
 

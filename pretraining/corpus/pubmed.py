@@ -54,9 +54,7 @@ SAFE = {"load_dtd": False, "no_network": True, "resolve_entities": False, "huge_
 PARSER_OPTIONS = {**SAFE, "remove_comments": True, "remove_pis": True}
 
 
-def read_pubmed(
-    path: Path | str, counts: Counter | None = None, titles_only: str = "drop"
-) -> Iterator[Document]:
+def read_pubmed(path: Path | str, counts: Counter | None = None, titles_only: str = "drop") -> Iterator[Document]:
     """Yield the documents of one PubMed XML file; add to `counts` what was read and dropped.
 
     `titles_only` ("keep" or "drop") decides on records without an abstract. Raises ValueError if broken.
@@ -77,9 +75,7 @@ def read_pubmed(
                 else:
                     yield document
     except etree.XMLSyntaxError as error:
-        raise ValueError(
-            f"{path} is not well-formed XML ({error.msg}); fetch it again or leave it out"
-        ) from None
+        raise ValueError(f"{path} is not well-formed XML ({error.msg}); fetch it again or leave it out") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is cut short or damaged (gzip: {error}); fetch it again") from None
 
@@ -187,9 +183,7 @@ def _text(element: etree._Element) -> str:
     """Return all text of an element and its children, white space normalised."""
     if len(element) == 0:
         return normalise_text(element.text or "")
-    for math in element.iter(
-        MATH
-    ):  # white space between the elements of a formula is layout: V . O 2 -> V.O2
+    for math in element.iter(MATH):  # white space between the elements of a formula is layout: V . O 2 -> V.O2
         for node in math.iter():
             node.text = node.text if (node.text or "").strip() else None
             if node is not math:

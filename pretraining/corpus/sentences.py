@@ -66,9 +66,7 @@ UNITS = frozenset("h d s g l M C L F K U min hr hrs wk mo yr sec max kg mg ml mM
 # Sentences that start in lower case: p53, mRNA, c-Myc, alpha-Tocopherol, 9-cis
 LOWER_START = re.compile(r"[a-z]{1,3}[0-9A-Z]|[a-z]{1,2}-|(?:alpha|beta|gamma|delta|kappa|cis|trans|tert)-")
 LIST_ITEM = re.compile(r"\((?:[ivx]+|[a-z])\) ?[A-Z]")  # (ii) Expression of
-CITATION = re.compile(
-    r"\((?:18|19|20)\d\d|\d+(?:\(\d+\))?(?:[:;]|, ?(?=\d{3}))\d"
-)  # (1998)   274, 11060   98:795
+CITATION = re.compile(r"\((?:18|19|20)\d\d|\d+(?:\(\d+\))?(?:[:;]|, ?(?=\d{3}))\d")  # (1998)   274, 11060   98:795
 
 
 def split_paragraph(paragraph: str) -> list[str]:
@@ -134,9 +132,12 @@ def split_documents(documents: Iterator[Document], counts: Counter) -> Iterator[
         yield Document(document.id, "\n".join(lines), document.metadata)
 
 
-def convert_shard(job: tuple[int, Path], output: Path, are_sentences: bool) -> tuple[dict, Counter]:
-    """Write one shard again with one sentence a line; return its entry for the manifest and the counts."""
-    number, path = job
+def convert_shard(job: tuple[int, Path, bool], output: Path) -> tuple[dict, Counter]:
+    """Write one shard again with one sentence a line; return its entry for the manifest and the counts.
+
+    job: number of the shard to write, shard to read, whether its lines are sentences already.
+    """
+    number, path, are_sentences = job
     counts: Counter = Counter()
 
     def unchanged() -> Iterator[Document]:
@@ -148,18 +149,23 @@ def convert_shard(job: tuple[int, Path], output: Path, are_sentences: bool) -> t
     return write_shard(output, number, documents), counts
 
 
-def convert(source: Path, output: Path, *, workers: int = 1) -> dict:
-    """Split the documents of the folder `source` into sentences, in `output`; return the manifest."""
-    manifest, shards = read_manifest(source), list_shards(source)
-    if manifest["stage"] == "sentences":
-        raise ValueError(f"--input {source} was written by this stage already; use it as it is")
+def convert(sources: list[Path], output: Path, *, workers: int = 1) -> dict:
+    """Split the documents of the folders, in this order, into sentences, in `output`; return the manifest."""
+    jobs = []
+    for source in sources:
+        manifest = read_manifest(source)
+        if manifest["stage"] == "sentences":
+            raise ValueError(f"--input {source} was written by this stage already; use it as it is")
+        jobs += [(shard, manifest["sentences"]) for shard in list_shards(source)]
     with writing_stage(output, "sentences", options={}, sentences=True) as stage:
-        job = partial(convert_shard, output=stage.output, are_sentences=manifest["sentences"])
-        jobs = list(enumerate(shards))
-        for entry, counts in map_in_order(job, jobs, workers=workers, description="Sentences", unit="shard"):
+        job = partial(convert_shard, output=stage.output)
+        numbered = [(number, *rest) for number, rest in enumerate(jobs)]
+        for entry, counts in map_in_order(job, numbered, workers=workers, description="Sentences", unit="shard"):
             stage.files.append(entry)
             stage.counts.update(counts)
-        stage.sources = [{**source_entry(source / MANIFEST), "name": f"{source.resolve().name}/{MANIFEST}"}]
+        stage.sources = [
+            {**source_entry(source / MANIFEST), "name": f"{source.resolve().name}/{MANIFEST}"} for source in sources
+        ]
     return read_manifest(output)
 
 
@@ -170,7 +176,12 @@ def main() -> None:
         description="Split documents into sentences, one a line.",
     )
     parser.add_argument(
-        "--input", type=Path, required=True, metavar="DIR", help="a folder that pubmed or text wrote"
+        "--input",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folders that pubmed or text wrote; their documents follow one another",
     )
     parser.add_argument(
         "--output",

@@ -44,9 +44,7 @@ SHARD_CHARACTERS = 32_000_000  # as much text as a shard of a PubMed baseline fi
 LONGEST_DOCUMENT = 1_000_000_000  # characters; longer is a file in another layout
 
 
-def read_text(
-    path: Path | str, layout: str = LAYOUTS[0], counts: Counter | None = None
-) -> Iterator[Document]:
+def read_text(path: Path | str, layout: str = LAYOUTS[0], counts: Counter | None = None) -> Iterator[Document]:
     """Yield the documents of one text file in the given layout; add to `counts` what was read.
 
     An identifier is the file's name without its endings, and `:` and the number of the document's first line
@@ -71,9 +69,7 @@ def read_text(
             lines.append(line)
             characters += len(line) + 1
             if characters > LONGEST_DOCUMENT:
-                raise ValueError(
-                    f"{path}, line {first_line}: a document without end; choose another --layout"
-                )
+                raise ValueError(f"{path}, line {first_line}: a document without end; choose another --layout")
         ends = layout == "document-per-line" or not line and layout != "document-per-file"
         if ends and lines:
             yield document()
@@ -97,13 +93,9 @@ def _read_lines(path: Path) -> Iterator[str]:
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 where = f"byte 0x{error.object[error.start]:02x}"
-                raise ValueError(
-                    f"{path}, line {number}: {where} is not UTF-8; convert the file to UTF-8"
-                ) from None
+                raise ValueError(f"{path}, line {number}: {where} is not UTF-8; convert the file to UTF-8") from None
             except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
-                raise ValueError(
-                    f"{path} is cut short or damaged ({error}); fetch or pack it again"
-                ) from None
+                raise ValueError(f"{path} is cut short or damaged ({error}); fetch or pack it again") from None
 
 
 def _unpack(counted: BinaryIO, packed: BinaryIO, start: bytes) -> BinaryIO:

@@ -64,9 +64,7 @@ def build_tokenizer(vocabulary: list[str], lowercase: bool, strip_accents: bool)
         )
     missing = [token for token in SPECIAL_TOKENS if token not in ids]
     if missing:
-        raise ValueError(
-            f"the vocabulary has no {', '.join(missing)}; all of {' '.join(SPECIAL_TOKENS)} are needed"
-        )
+        raise ValueError(f"the vocabulary has no {', '.join(missing)}; all of {' '.join(SPECIAL_TOKENS)} are needed")
     tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]", continuing_subword_prefix=CONTINUATION))
     tokenizer.normalizer = bert_normalizer(lowercase, strip_accents)
     tokenizer.pre_tokenizer = bert_pre_tokenizer()
@@ -103,9 +101,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise ValueError(f"{path} is not a tokenizer that `tokenizers` can read ({error})") from None
     missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
     if missing:
-        raise ValueError(
-            f"{path} has no {', '.join(missing)}; pretraining needs all of {' '.join(SPECIAL_TOKENS)}"
-        )
+        raise ValueError(f"{path} has no {', '.join(missing)}; pretraining needs all of {' '.join(SPECIAL_TOKENS)}")
     # Folders saved by `transformers` often carry a length limit, which would silently cut every sentence.
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -43,9 +43,7 @@ from pretraining.corpus.tokenizer import (
 
 ALPHABET_CHARACTERS = 1000  # the most frequent ones; a word with a rarer character becomes [UNK]
 MINIMUM_FREQUENCY = 2  # how often a pair of pieces must occur to become a piece
-_CASED_SHARE = (
-    0.05  # an uncased vocabulary has few entries with capitals (SciVocab 0.5 %), a cased one a third
-)
+_CASED_SHARE = 0.05  # an uncased vocabulary has few entries with capitals (SciVocab 0.5 %), a cased one a third
 _UNICODE_SIZE = 0x110000
 _COUNTED_CHARACTERS = 1 << 22  # of one text at a time, for memory
 
@@ -182,25 +180,18 @@ def _require_replaceable(output: Path) -> None:
     names = {path.name for path in output.iterdir()}
     try:
         manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-        ours = (
-            {entry["name"] for entry in manifest["files"]} | {MANIFEST}
-            if manifest["stage"] == "vocab"
-            else set()
-        )
+        ours = {entry["name"] for entry in manifest["files"]} | {MANIFEST} if manifest["stage"] == "vocab" else set()
     except (OSError, ValueError, KeyError, TypeError):
         ours = set()
     if foreign := sorted(names - ours):
-        raise ValueError(
-            f"--output {output} holds {foreign[0]}, which this stage did not make; name a new folder"
-        )
+        raise ValueError(f"--output {output} holds {foreign[0]}, which this stage did not make; name a new folder")
 
 
 def _from_vocabulary_file(path: Path, arguments: argparse.Namespace) -> list[str]:
     vocabulary = read_vocabulary(path)
     if arguments.vocab_size not in (None, len(vocabulary)):
         raise ValueError(
-            f"{path} has {len(vocabulary):,} entries, not --vocab-size {arguments.vocab_size:,}; "
-            "leave that flag out"
+            f"{path} has {len(vocabulary):,} entries, not --vocab-size {arguments.vocab_size:,}; leave that flag out"
         )
     if arguments.lowercase is None and looks_cased(vocabulary):
         raise ValueError(f"{path} looks like a cased vocabulary; say --cased or --uncased")
@@ -218,12 +209,8 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="DIR",
         help="The folder of documents to train on, from any corpus stage.",
     )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", required=True, help="The tokenizer folder to write."
-    )
-    parser.add_argument(
-        "--vocab-size", type=int, metavar="N", help="Number of entries, special tokens included."
-    )
+    parser.add_argument("--output", type=Path, metavar="DIR", required=True, help="The tokenizer folder to write.")
+    parser.add_argument("--vocab-size", type=int, metavar="N", help="Number of entries, special tokens included.")
     parser.add_argument(
         "--from-vocab",
         type=Path,
@@ -231,9 +218,7 @@ def _parse_arguments() -> argparse.Namespace:
         help="Take this vocab.txt as it is instead of training one.",
     )
     case = parser.add_mutually_exclusive_group()
-    case.add_argument(
-        "--uncased", dest="lowercase", action="store_true", help="Lower-case all text (the default)."
-    )
+    case.add_argument("--uncased", dest="lowercase", action="store_true", help="Lower-case all text (the default).")
     case.add_argument("--cased", dest="lowercase", action="store_false", help="Keep capital letters.")
     accents = parser.add_mutually_exclusive_group()
     accents.add_argument(

@@ -139,9 +139,7 @@ def test_no_python_no_compiler(copy_of_repository: Path) -> None:
         ([], {"PYTHON": "false"}, "not Python 3.11 or later"),
     ],
 )
-def test_refusals(
-    copy_of_repository: Path, arguments: list[str], variables: dict[str, str], message: str
-) -> None:
+def test_refusals(copy_of_repository: Path, arguments: list[str], variables: dict[str, str], message: str) -> None:
     result = run_environment(copy_of_repository, *arguments, **variables)
     assert result.returncode == 1
     assert message in result.stderr

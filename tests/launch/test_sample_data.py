@@ -84,9 +84,7 @@ def test_benchmark_has_the_format_of_bc5cdr(sample: Path) -> None:
 
 
 def entities(sample: Path, split: str) -> list[str]:
-    return [
-        word.lower() for sentence in read_benchmark(sample, split) for word, tag in sentence if tag[0] == "B"
-    ]
+    return [word.lower() for sentence in read_benchmark(sample, split) for word, tag in sentence if tag[0] == "B"]
 
 
 def test_most_entities_of_devel_and_test_are_not_in_train(sample: Path) -> None:

@@ -48,9 +48,7 @@ def write_tokenizer_folder(folder: Path, *more: str, lowercase: bool = True) -> 
 
 
 def write_documents(folder: Path, texts: list[str], shards: int = 1, sentences: bool = True) -> Path:
-    with writing_stage(
-        folder, "sentences" if sentences else "pubmed", options={}, sentences=sentences
-    ) as stage:
+    with writing_stage(folder, "sentences" if sentences else "pubmed", options={}, sentences=sentences) as stage:
         for shard in range(shards):
             size = -(-len(texts) // shards)
             part = texts[shard * size : (shard + 1) * size]
@@ -76,9 +74,7 @@ def read(prefix: Path) -> list[list[list[int]]]:
 
 def expected_ids(texts: list[str], tokenizer_folder: Path) -> list[list[list[int]]]:
     tokenizer = load_tokenizer(tokenizer_folder)
-    documents = [
-        [tokenizer.encode(line, add_special_tokens=False).ids for line in text.split("\n")] for text in texts
-    ]
+    documents = [[tokenizer.encode(line, add_special_tokens=False).ids for line in text.split("\n")] for text in texts]
     documents = [[sentence for sentence in document if sentence] for document in documents]
     return [document for document in documents if document]
 
@@ -104,9 +100,7 @@ def test_the_command_writes_every_sentence(repository, tmp_path, tokenizer_folde
     assert result.stderr == ""
     assert read(prefix) == expected_ids(TEXTS, tokenizer_folder)
     special = special_tokens(load_tokenizer(tokenizer_folder))
-    assert not np.isin(
-        IndexedCorpus(prefix).tokens, [special.pad, special.cls, special.sep, special.mask]
-    ).any()
+    assert not np.isin(IndexedCorpus(prefix).tokens, [special.pad, special.cls, special.sep, special.mask]).any()
 
     manifest = json.loads(corpus_path(prefix, ".json").read_text(encoding="utf-8"))
     assert {key: manifest[key] for key in ("stage", "documents", "sentences", "vocab_size")} == {
@@ -145,9 +139,7 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, tokenizer_folder, monk
     files = {}
     for workers in (1, 2, 3):
         build_index(source, tokenizer_folder, str(tmp_path / f"c{workers}"), workers)
-        files[workers] = [
-            corpus_path(tmp_path / f"c{workers}", s).read_bytes() for s in (".bin", ".idx", ".json")
-        ]
+        files[workers] = [corpus_path(tmp_path / f"c{workers}", s).read_bytes() for s in (".bin", ".idx", ".json")]
     assert files[1] == files[2] == files[3]
     assert read(tmp_path / "c2") == expected_ids(texts, tokenizer_folder)
 
@@ -289,9 +281,7 @@ def test_bad_input_is_refused_in_one_sentence(repository, tmp_path, kind):
 def test_a_document_of_very_many_sentences(tmp_path, tokenizer_folder):
     """One document, one line of the shard, far longer than a chunk."""
     sentences = 60_000
-    source = write_documents(
-        tmp_path / "documents", ["before", "\n".join(["a long document"] * sentences), "after"]
-    )
+    source = write_documents(tmp_path / "documents", ["before", "\n".join(["a long document"] * sentences), "after"])
     assert next(iter(read_documents(source))).text == "before"
     build_index(source, tokenizer_folder, str(tmp_path / "c"), workers=2)
     corpus = IndexedCorpus(tmp_path / "c")

@@ -19,10 +19,7 @@ def documents(vocab_size: int, number: int = 20) -> list[list[list[int]]]:
     """Documents of 1 to 4 sentences of 1 to 9 word pieces."""
     random = np.random.default_rng(7)
     return [
-        [
-            random.integers(0, vocab_size, random.integers(1, 10)).tolist()
-            for _ in range(random.integers(1, 5))
-        ]
+        [random.integers(0, vocab_size, random.integers(1, 10)).tolist() for _ in range(random.integers(1, 5))]
         for _ in range(number)
     ]
 
@@ -69,9 +66,7 @@ def test_what_is_written_is_read(tmp_path, vocab_size, monkeypatch):
     starts = np.cumsum([0, *lengths[:-1]])
     assert len(corpus.sentence_starts) == len(lengths) and corpus.sentence_starts.dtype == np.int64
     assert np.array_equal(np.asarray(corpus.sentence_starts), starts)
-    assert (
-        np.array_equal(corpus.sentence_starts[3:9], starts[3:9]) and corpus.sentence_starts[-1] == starts[-1]
-    )
+    assert np.array_equal(corpus.sentence_starts[3:9], starts[3:9]) and corpus.sentence_starts[-1] == starts[-1]
     counts = (corpus.num_documents, corpus.num_sentences, corpus.num_tokens)
     assert counts == (len(all_documents), len(lengths), sum(lengths))
     assert counts == (facts["documents"], facts["sentences"], facts["tokens"])
@@ -102,9 +97,7 @@ def test_the_stored_format(tmp_path):
 
 @pytest.mark.parametrize("vocab_size", [SMALL_VOCABULARY, LARGE_VOCABULARY])
 def test_megatron_reads_ours_and_writes_the_same_bytes(tmp_path, vocab_size):
-    theirs_module = pytest.importorskip(
-        "megatron.core.datasets.indexed_dataset", reason="needs megatron-core"
-    )
+    theirs_module = pytest.importorskip("megatron.core.datasets.indexed_dataset", reason="needs megatron-core")
     torch = pytest.importorskip("torch")
     all_documents = documents(vocab_size)
     write(tmp_path / "ours", vocab_size, all_documents)
@@ -128,9 +121,7 @@ def test_megatron_reads_ours_and_writes_the_same_bytes(tmp_path, vocab_size):
 
 
 def test_a_gpt_style_corpus_of_megatron_is_read(tmp_path):
-    theirs_module = pytest.importorskip(
-        "megatron.core.datasets.indexed_dataset", reason="needs megatron-core"
-    )
+    theirs_module = pytest.importorskip("megatron.core.datasets.indexed_dataset", reason="needs megatron-core")
     torch = pytest.importorskip("torch")
     sequences = [[1, 2, 3], [4], [5, 6]]
     builder = theirs_module.IndexedDatasetBuilder(str(tmp_path / "gpt.bin"), dtype=np.int32)
@@ -223,9 +214,7 @@ def test_damage_is_refused_at_opening(tmp_path, kind):
     assert str(tmp_path / "a") in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "place,words", [("length", "offsets"), ("offset", "offsets"), ("bound", "backwards")]
-)
+@pytest.mark.parametrize("place,words", [("length", "offsets"), ("offset", "offsets"), ("bound", "backwards")])
 def test_damage_in_the_middle_is_found_by_verify(tmp_path, place, words):
     facts = write(tmp_path / "a", SMALL_VOCABULARY)
     offset = {

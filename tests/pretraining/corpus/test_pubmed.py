@@ -73,9 +73,7 @@ def test_all_text_of_marked_up_children(tmp_path):
 
 
 def test_white_space_control_characters_and_nfc(tmp_path):
-    text = (
-        "\n      p\u2009&lt;\u20090.05,\n      n\u00a0= 3;\tcafe\u0301 soft\u00adhyphen &#x85; end\u200b.\n "
-    )
+    text = "\n      p\u2009&lt;\u20090.05,\n      n\u00a0= 3;\tcafe\u0301 soft\u00adhyphen &#x85; end\u200b.\n "
     assert read_one(tmp_path, body("T\n  T.", text)).text == "T T.\np < 0.05, n = 3; café softhyphen end."
 
 
@@ -118,9 +116,7 @@ def test_other_abstract_vernacular_title_and_copyright_are_not_text(tmp_path):
     ],
 )
 def test_titles(tmp_path, title, expected):
-    assert read_one(tmp_path, body(title, "Abstract.")).text == (
-        f"{expected}\nAbstract." if expected else "Abstract."
-    )
+    assert read_one(tmp_path, body(title, "Abstract.")).text == (f"{expected}\nAbstract." if expected else "Abstract.")
 
 
 def test_dates(tmp_path):
@@ -161,9 +157,7 @@ def test_books_deletions_and_bare_roots(tmp_path):
 
 def test_entities_of_the_outside_dtd_are_not_resolved(tmp_path):
     counts = Counter()
-    path = write(
-        tmp_path / "a.xml", article(body(text="a&nbsp;b")), article(body(text="&amp;nbsp;"), pmid="2")
-    )
+    path = write(tmp_path / "a.xml", article(body(text="a&nbsp;b")), article(body(text="&amp;nbsp;"), pmid="2"))
     assert [d.text for d in read_pubmed(path, counts)] == ["Title.\n&nbsp;"]
     assert counts["dropped_unresolved_entity"] == 1
 

@@ -87,9 +87,7 @@ def test_memory_is_constant(tmp_path):
         path = tmp_path / f"{records}.xml"
         padded = article(text="word " * 1000, extra="<!-- c --><Note>note</Note>")  # 5 kB
         path.write_text(f"<PubmedArticleSet>{padded * records}</PubmedArticleSet>")
-        output = subprocess.run(
-            [sys.executable, "-c", code, path], cwd=REPOSITORY, capture_output=True, check=True
-        )
+        output = subprocess.run([sys.executable, "-c", code, path], cwd=REPOSITORY, capture_output=True, check=True)
         count, peak_kib = map(int, output.stdout.split())
         assert count == records
         peaks.append(peak_kib)
@@ -162,6 +160,4 @@ def test_command_on_wrong_arguments(tmp_path):
         result = command(*arguments)
         assert result.returncode == 1 and message in result.stderr and result.stderr.count("\n") == 1
         assert not (tmp_path / "o" / "manifest.json").exists()
-    assert (
-        command("--input", tmp_path / "a.xml", "--output", tmp_path / "o", "--wrokers", "2").returncode == 2
-    )
+    assert command("--input", tmp_path / "a.xml", "--output", tmp_path / "o", "--wrokers", "2").returncode == 2

@@ -110,9 +110,7 @@ def test_command_and_workers(tmp_path):
     documents = [Document(str(n), f"Title {n}.\nOne. Two.\nThree.", {"pmid": n}) for n in range(9)]
     stage(tmp_path / "in", documents)
     for workers in (1, 3):
-        result = command(
-            "--input", tmp_path / "in", "--output", tmp_path / str(workers), "--workers", workers
-        )
+        result = command("--input", tmp_path / "in", "--output", tmp_path / str(workers), "--workers", workers)
         assert result.returncode == 0 and result.stderr == ""
     assert tree(tmp_path / "1") == tree(tmp_path / "3")
     assert "sentences: 9 documents in 5 file(s); sentences 36" in result.stdout
@@ -126,7 +124,7 @@ def test_command_and_workers(tmp_path):
 
 def test_lines_that_are_sentences_stay(tmp_path):
     documents = [Document("1", "One. Still one.\nTwo.", {})]
-    convert(stage(tmp_path / "in", documents, sentences=True), tmp_path / "o")
+    convert([stage(tmp_path / "in", documents, sentences=True)], tmp_path / "o")
     assert list(read_documents(tmp_path / "o")) == documents
     assert read_manifest(tmp_path / "o")["counts"] == {"sentences": 2}
 
@@ -142,9 +140,9 @@ def test_bad_input_is_refused(tmp_path):
         result = command("--input", source, "--output", output)
         assert result.returncode == 1 and message in result.stderr and result.stderr.count("\n") == 1
         assert not (tmp_path / "o").exists()
-    convert(folder, tmp_path / "o")
+    convert([folder], tmp_path / "o")
     with pytest.raises(ValueError, match="written by this stage already"):
-        convert(tmp_path / "o", tmp_path / "again")
+        convert([tmp_path / "o"], tmp_path / "again")
     shard = folder / "documents-00000.jsonl"
     shard.write_bytes(shard.read_bytes()[:-2] + b"x\n")  # the size is right, the content is not
     result = command("--input", folder, "--output", tmp_path / "o")
@@ -203,3 +201,11 @@ def test_real_abstracts_stay_whole():
         count += len(sentences)
         assert "".join(sentences).replace(" ", "") == paragraph.replace(" ", "")
     assert 8 < count / len(paragraphs) < 9.5
+
+
+def test_several_folders_follow_one_another(tmp_path: Path) -> None:
+    first = stage(tmp_path / "one", [Document("1", "A first one. It ends.", {})])
+    second = stage(tmp_path / "two", [Document("2", "Kept. As it is.", {})], sentences=True)
+    convert([first, second], tmp_path / "o")
+    assert [d.text for d in read_documents(tmp_path / "o")] == ["A first one.\nIt ends.", "Kept. As it is."]
+    assert len(read_manifest(tmp_path / "o")["sources"]) == 2

@@ -112,9 +112,7 @@ def test_accents_are_a_flag_of_their_own(tmp_path):
     assert ids == {True: ["e"], False: ["é"]}
 
 
-@pytest.mark.parametrize(
-    "lowercase,strip_accents", [(True, True), (True, False), (False, False), (False, True)]
-)
+@pytest.mark.parametrize("lowercase,strip_accents", [(True, True), (True, False), (False, False), (False, True)])
 def test_transformers_loads_the_folder_with_the_same_ids(tmp_path, lowercase, strip_accents):
     vocabulary = small_vocabulary()
     folder = write_folder(tmp_path / "t", vocabulary, lowercase, strip_accents)
@@ -148,9 +146,7 @@ def test_a_length_limit_in_the_file_is_not_obeyed(tmp_path):
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=4)
     write_tokenizer(tmp_path, tokenizer)
-    ids = load_tokenizer(tmp_path).encode_batch_fast(
-        ["the cell the gene the", "the"], add_special_tokens=False
-    )
+    ids = load_tokenizer(tmp_path).encode_batch_fast(["the cell the gene the", "the"], add_special_tokens=False)
     assert [len(one.ids) for one in ids] == [5, 1]
 
 
@@ -209,9 +205,7 @@ def test_real_vocabularies(tmp_path, shared_data, name):
     ours, theirs = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
     assert special_tokens(ours) == special
     assert vocabulary_size(ours) == len(theirs) == entries
-    assert theirs.convert_tokens_to_ids([p for p in vocabulary if p]) == [
-        i for i, p in enumerate(vocabulary) if p
-    ]
+    assert theirs.convert_tokens_to_ids([p for p in vocabulary if p]) == [i for i, p in enumerate(vocabulary) if p]
     if name.startswith("scivocab"):
         assert ours.token_to_id("") == 30_106 and ours.id_to_token(30_106) == ""
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")

@@ -125,10 +125,7 @@ def test_case_and_accents_are_two_flags(repository, tmp_path, flags, lowercase, 
 
 def test_an_earlier_output_is_replaced(repository, documents, tmp_path):
     for size in ("800", "600"):
-        assert (
-            run(repository, "--input", documents, "--output", tmp_path / "t", "--vocab-size", size).returncode
-            == 0
-        )
+        assert run(repository, "--input", documents, "--output", tmp_path / "t", "--vocab-size", size).returncode == 0
     assert len(read_vocabulary(tmp_path / "t" / "vocab.txt")) == 600
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 

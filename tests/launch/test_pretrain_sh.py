@@ -1,0 +1,425 @@
+"""launch/pretrain.sh: one file, two languages, four launchers; settings, ranks, threads, signals, exit statuses.
+
+What only bash decides is tested with a stand-in for Python, in tenths of a second; what DeepSpeed and torchrun do with it,
+with trainings of ten steps.
+"""
+
+import ast
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.distributed import _free_port
+from tests.launch.launches import (
+    PRETRAIN,
+    REPOSITORY,
+    Stub,
+    clean_environment,
+    error_lines,
+    finish,
+    marked,
+    run,
+    start,
+    wait_until,
+    write_program,
+    write_stub,
+)
+from tests.run_folders import metric_rows, read_rows, run_state
+from tests.tiny import make_corpus
+from tests.training_runs import flags_of
+
+CORES = len(os.sched_getaffinity(0))
+STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "4"}
+# A stand-in for srun: N copies of a command with the variables of a Slurm step, its own options dropped.
+SRUN = """\
+#!/bin/bash
+while [[ $1 == -* ]]; do shift; done
+for rank in 0 1; do
+    SLURM_STEP_ID=0 SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NTASKS=2 SLURM_STEP_TASKS_PER_NODE=2 \\
+        SLURM_STEP_NODELIST=127.0.0.1 "$@" &
+done
+status=0
+for rank in 0 1; do wait -n || status=$?; done
+exit "$status"
+"""
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Stub:
+    """A stand-in for Python."""
+    return write_stub(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A made-up indexed corpus and its tokenizer."""
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def value(arguments: list[str], flag: str) -> str | None:
+    """The last value of a flag, which is the one that counts."""
+    values = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == flag]
+    return values[-1] if values else None
+
+
+# ---- the file ----
+
+
+def test_the_file_is_bash_and_python() -> None:
+    text = PRETRAIN.read_text(encoding="utf-8")
+    subprocess.run(["bash", "-n", PRETRAIN], check=True)
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree, clean=False).startswith(':"\n# Pretrain')
+    assert [type(node) for node in tree.body] == [ast.Expr, ast.If, ast.Pass]  # the bash part, main, the end word
+    assert text.count('"' * 3) == 2 and "'" * 3 not in text
+    assert "\\" not in text.rpartition('"' * 3)[0]
+
+
+@pytest.mark.parametrize("path", [*sorted(REPOSITORY.glob("launch/*.sh")), REPOSITORY / "tests" / "run.sh"], ids=str)
+def test_scripts_are_valid_and_executable(path: Path) -> None:
+    subprocess.run(["bash", "-n", path], check=True)
+    assert os.access(path, os.X_OK)
+    if (REPOSITORY / ".git").exists():
+        listed = subprocess.run(["git", "ls-files", "-s", path], cwd=REPOSITORY, capture_output=True, text=True)
+        assert listed.stdout.startswith("100755 "), "git does not know that the file is executable"
+
+
+# ---- ranks and threads, without training ----
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"RANK": "0", "WORLD_SIZE": "2"},
+        STEP,
+        {"OMPI_COMM_WORLD_RANK": "1"},
+        {"PMI_RANK": "1"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_a_process_of_a_launcher_becomes_the_trainer(stub: Stub, tmp_path: Path, variables: dict[str, str]) -> None:
+    run(["bash", PRETRAIN, "--local_rank=0", "--seed", "3"], stub.environment(**variables), tmp_path)
+    assert stub.launcher() is None
+    (rank,) = stub.ranks()
+    assert rank["arguments"][:3] == ["-u", "-m", "pretraining.train"]
+    assert rank["arguments"][-3:] == ["--local_rank=0", "--seed", "3"]
+    assert rank["environment"]["PYTHONPATH"].split(":")[0] == str(REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"},  # a batch script
+        {"SLURM_STEP_ID": "4294967291", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"},  # the same, as a step
+        {"SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"},  # a shell inside salloc
+        {"LOCAL_SIZE": "4"},
+    ],
+)
+def test_any_other_process_starts_the_launcher(stub: Stub, tmp_path: Path, variables: dict[str, str]) -> None:
+    run(["bash", PRETRAIN, "--seed", "3"], stub.environment(**variables), tmp_path)
+    arguments = stub.launcher()["arguments"]
+    assert arguments[:3] == ["-m", "deepspeed.launcher.runner", "--master_port"] and int(arguments[3]) > 1024
+    assert arguments[4:] == [str(PRETRAIN), "--seed", "3"]
+    ranks = stub.ranks()
+    assert [rank["environment"]["RANK"] for rank in ranks] == ["0", "1"]
+    assert {rank["environment"]["LOCAL_SIZE"] for rank in ranks} == {variables.get("LOCAL_SIZE", "2")}
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({"LOCAL_WORLD_SIZE": "1"}, CORES),
+        ({"LOCAL_SIZE": "2"}, max(1, CORES // 2)),
+        ({"LOCAL_SIZE": "100000"}, 1),
+        ({"OMP_NUM_THREADS": "5"}, 5),
+        ({"OMP_NUM_THREADS": "5", "THREADS_PER_RANK": "3"}, 3),
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "x"}, CORES),  # torchrun set it
+        (STEP | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)"}, max(1, CORES // 2)),
+        (STEP | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_CPUS_PER_TASK": "7"}, 7),  # nproc counts only these
+        ({"LOCAL_SIZE": "2", "SLURM_STEP_ID": "0", "SLURM_CPUS_PER_TASK": "7"}, max(1, CORES // 2)),  # shared by ranks
+    ],
+)
+def test_threads_of_a_rank(stub: Stub, tmp_path: Path, variables: dict[str, str], threads: int) -> None:
+    launched = {} if "SLURM_PROCID" in variables else {"RANK": "0", "WORLD_SIZE": "2"}
+    run(["bash", PRETRAIN], stub.environment(**launched, **variables), tmp_path)
+    assert stub.ranks()[0]["environment"]["OMP_NUM_THREADS"] == str(threads)
+
+
+# ---- settings, without training ----
+
+
+def test_settings_are_variables_or_flags_and_flags_win(stub: Stub, tmp_path: Path) -> None:
+    variables = {
+        "PRESET": "base",
+        "OBJECTIVE": "mlm",
+        "DATA_PATH": "corpus/a b",
+        "TOKENIZER": "t",
+        "SPLIT": "8,1,1",
+        "SEQ_LENGTH": "64",
+        "MICRO_BATCH_SIZE": "4",
+        "GLOBAL_BATCH_SIZE": "16",
+        "TRAIN_ITERS": "7",
+        "LR": "1e-3",
+        "LR_WARMUP_ITERS": "2",
+        "SAVE": "runs/a b",
+        "SEED": "9",
+        "DEEPSPEED_CONFIG": "d.json",
+    }
+    environment = stub.environment(RANK="0", WORLD_SIZE="1", **variables)
+    run(["bash", PRETRAIN, "--lr", "2", "--split", "1,0,0"], environment, tmp_path)
+    arguments = stub.ranks()[0]["arguments"]
+    for name, given in variables.items():
+        expected = {"LR": "2", "SPLIT": "1,0,0"}.get(name, given)
+        assert value(arguments, "--" + name.lower().replace("_", "-")) == expected
+    assert value(arguments, "--load") == "runs/a b"  # the same command again goes on
+
+
+@pytest.mark.parametrize(
+    ("flags", "save", "load"),
+    [
+        ([], "runs/small", "runs/small"),
+        (["--preset", "base"], "runs/base", "runs/base"),
+        (["--preset=base"], "runs/base", "runs/base"),
+        (["--save", "x"], "x", "x"),
+        (["--save=x"], "x", "x"),
+        (["--load", "y"], "runs/small", "y"),
+        (["--init-from", "z"], "runs/small", None),
+    ],
+)
+def test_folders_of_a_run(stub: Stub, tmp_path: Path, flags: list[str], save: str, load: str | None) -> None:
+    copy = copy_of_launch(tmp_path / "copy")
+    run(["bash", copy, *flags], stub.environment(RANK="0", WORLD_SIZE="1"), tmp_path)
+    arguments = stub.ranks()[0]["arguments"]
+    root = str(copy.parents[1]) + "/"
+    assert (value(arguments, "--save") or "").removeprefix(root) == save
+    assert value(arguments, "--load") == (load if load in (None, "x", "y") else root + load)
+
+
+def copy_of_launch(root: Path) -> Path:
+    """launch/pretrain.sh in a checkout of its own, in which nothing has been made yet."""
+    (root / "launch").mkdir(parents=True)
+    return Path(shutil.copy2(PRETRAIN, root / "launch" / "pretrain.sh"))
+
+
+@pytest.mark.parametrize("variables", [{}, *({"RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2))], ids=str)
+def test_without_a_corpus_one_sentence_says_what_to_set(
+    stub: Stub, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    environment = stub.environment(**variables)
+    del environment["DATA_PATH"]
+    result = run(["bash", copy_of_launch(tmp_path / "copy")], environment, tmp_path, status=1)
+    lines = result.stderr.splitlines()
+    if variables.get("RANK") == "1":
+        assert lines == []  # another rank says so
+    else:
+        assert len(lines) == 1 and lines[0].startswith("error: set DATA_PATH=")
+        assert "TOKENIZER=" in lines[0] and "launch/quickstart.sh" in lines[0]
+    assert stub.launcher() is None and stub.ranks() == []
+
+
+def test_with_nothing_set_the_sample_corpus_is_used(stub: Stub, tmp_path: Path) -> None:
+    copy = copy_of_launch(tmp_path / "copy")
+    sample = tmp_path / "copy" / "runs" / "quickstart"
+    sample.mkdir(parents=True)
+    (sample / "corpus.json").touch()
+    environment = stub.environment(RANK="0", WORLD_SIZE="1")
+    del environment["DATA_PATH"]
+    run(["bash", copy], environment, tmp_path)
+    arguments = stub.ranks()[0]["arguments"]
+    assert value(arguments, "--data-path") == str(sample / "corpus")
+    assert value(arguments, "--tokenizer") == str(sample / "tokenizer")
+    assert value(arguments, "--preset") == "tiny"
+    assert value(arguments, "--save") == str(tmp_path / "copy" / "runs" / "sample-tiny")
+
+
+# ---- exit statuses and signals, without training ----
+
+
+@pytest.mark.parametrize(
+    ("ending", "launcher_status", "flags", "status"),
+    [
+        ("finished", "0", [], 0),
+        ("finished", "1", [], 0),
+        ("stopped", "0", [], 75),
+        ("stopped", "1", [], 75),
+        ("invalid", "70", [], 70),
+        ("running", "3", [], 3),
+        ("running", "0", [], 1),  # a launcher that was killed reports success
+        ("never", "1", [], 1),
+        ("never", "0", [], 1),
+        ("never", "0", ["--dry-run"], 0),
+    ],
+)
+def test_the_status_is_that_of_the_run(
+    stub: Stub, tmp_path: Path, ending: str, launcher_status: str, flags: list[str], status: int
+) -> None:
+    (tmp_path / "run").mkdir()
+    old = '{"status": "finished", "step": 9, "launch": "1-1"}\n'  # an earlier run's, which says nothing about this one
+    (tmp_path / "run" / "run_state.json").write_text(old)
+    environment = stub.environment(SAVE="run", STUB_ENDING=ending, STUB_STATUS=launcher_status)
+    run(["bash", PRETRAIN, *flags], environment, tmp_path, status)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP"])
+def test_signals_reach_the_trainers(stub: Stub, tmp_path: Path, name: str) -> None:
+    environment = stub.environment(SAVE="run", STUB_WAITS="1")
+    process = start(["bash", PRETRAIN], environment, tmp_path)
+    wait_until(lambda: len(stub.ranks()) == 2, "trainers")
+    # As a terminal does: Ctrl-C goes to all of the foreground group, in which the launcher must not be.
+    os.killpg(process.pid, getattr(signal, name))
+    assert finish(process, environment, 20).returncode == 75
+    assert [rank["signals"] for rank in stub.ranks()] == [[name.replace("HUP", "TERM")]] * 2
+    assert run_state(tmp_path / "run")["status"] == "stopped"
+
+
+def test_a_signal_before_the_trainers_is_kept_for_them(stub: Stub, tmp_path: Path) -> None:
+    environment = stub.environment(SAVE="run", STUB_WAITS="1", STUB_DELAY_S="1")
+    process = start(["bash", PRETRAIN], environment, tmp_path)
+    wait_until(stub.launcher, "launcher")
+    process.terminate()
+    assert finish(process, environment, 20).returncode == 75
+    assert stub.ranks()[0]["signals"] in ([], ["SIGTERM"])  # [] where it came before the trainer could note it
+
+
+def test_trainers_outlive_a_killed_launcher_and_are_waited_for(stub: Stub, tmp_path: Path) -> None:
+    environment = stub.environment(SAVE="run", STUB_WAITS="1")
+    process = start(["bash", PRETRAIN], environment, tmp_path)
+    wait_until(lambda: len(stub.ranks()) == 2, "trainers")
+    os.kill(stub.launcher()["pid"], signal.SIGKILL)
+    for pid in wait_until(lambda: marked(environment, "-m pretraining.train"), "trainers"):
+        os.kill(pid, signal.SIGTERM)
+    assert finish(process, environment, 20).returncode == 75
+
+
+# ---- with the trainer ----
+
+
+@pytest.fixture(scope="module")
+def by_bash(corpus: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of ten steps by `bash launch/pretrain.sh`, the corpus given as variables. Returns its folder and output."""
+    folder = tmp_path_factory.mktemp("bash")
+    flags = flags_of(corpus, folder / "run", train_iters=10, data_path=None, tokenizer=None)
+    variables = {"DATA_PATH": str(corpus[0]), "TOKENIZER": str(corpus[1]), "THREADS_PER_RANK": "1", "TRAIN_ITERS": "99"}
+    result = run(["bash", PRETRAIN, *flags], clean_environment(**variables), folder)
+    return folder / "run", result.stdout
+
+
+def test_bash_trains_on_two_ranks(by_bash: tuple[Path, str]) -> None:
+    folder, output = by_bash
+    assert run_state(folder) | {"launch": "", "reason": ""} == {
+        "status": "finished",
+        "step": 10,  # the flag, not TRAIN_ITERS
+        "launch": "",
+        "reason": "",
+    }
+    rows = metric_rows(folder)
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 11))
+    assert rows[-1]["kind"] == "validation"
+    assert len(list(folder.glob("checkpoints/*/shards/**/*rank_1_*"))) or "2 ranks" in output, output
+
+
+def test_torchrun(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Path) -> None:
+    launcher = ["torchrun", "--nproc-per-node=2", f"--master-port={_free_port()}", "--no-python", "launch/pretrain.sh"]
+    flags = flags_of(corpus, tmp_path / "run", train_iters=10)
+    run([*launcher, *flags], clean_environment(THREADS_PER_RANK="1"), REPOSITORY)
+    assert run_state(tmp_path / "run")["status"] == "finished"
+    assert metric_rows(tmp_path / "run") == metric_rows(by_bash[0])
+
+
+def test_srun(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Path) -> None:
+    srun = write_program(tmp_path / "bin" / "srun", SRUN)
+    environment = clean_environment(THREADS_PER_RANK="1", SLURM_JOB_ID="7", MASTER_PORT=str(_free_port()))
+    run([srun, "bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=10)], environment, tmp_path)
+    assert run_state(tmp_path / "run")["status"] == "finished"
+    assert metric_rows(tmp_path / "run") == metric_rows(by_bash[0])
+
+
+def test_deepspeed(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Path) -> None:
+    command = ["deepspeed", "--master_port", str(_free_port()), "launch/pretrain.sh"]
+    environment = clean_environment(THREADS_PER_RANK="1", PYTHON="false")  # its own Python is used, whatever is set
+    environment.pop("LOCAL_SIZE", None)
+    result = run([*command, *flags_of(corpus, tmp_path / "run", train_iters=10)], environment, REPOSITORY)
+    assert run_state(tmp_path / "run")["status"] == "finished"
+    ours, theirs = metric_rows(tmp_path / "run"), metric_rows(by_bash[0])
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-3)
+    if not shutil.which("nvidia-smi") and not shutil.which("numactl"):
+        assert "LOCAL_SIZE=2 deepspeed" in result.stdout  # one device was found: how to have two
+
+
+def test_help_prints_the_flags_and_starts_no_launcher(tmp_path: Path) -> None:
+    result = run(["bash", PRETRAIN, "--help"], clean_environment(), tmp_path)
+    assert "--data-path" in result.stdout and "--train-iters" in result.stdout
+    assert "deepspeed.launcher" not in result.stdout + result.stderr and error_lines(result) == []
+
+
+@pytest.mark.slow
+def test_again_there_is_nothing_to_do_and_a_broken_run_goes_on(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    command = ["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=10)]
+    run(["bash", PRETRAIN, *command[2:], "--exit-duration-in-mins", "0"], clean_environment(), tmp_path, status=75)
+    assert run_state(tmp_path / "run")["status"] == "stopped"
+    run(command, clean_environment(), tmp_path)
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 11))
+    again = run(command, clean_environment(), tmp_path)
+    assert "nothing to do" in again.stdout
+    assert read_rows(tmp_path / "run" / "metrics.jsonl") == rows
+
+
+@pytest.mark.slow
+def test_dry_run_and_mistakes_write_nothing(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    command = ["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=10)]
+    result = run([*command, "--dry-run"], clean_environment(), tmp_path)
+    assert "parameters" in result.stdout
+    result = run([*command, "--learning-rat", "1"], clean_environment(), tmp_path, status=1)
+    (line,) = error_lines(result)
+    assert "--learning-rat" in line and "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_term_saves_a_checkpoint_and_the_same_command_goes_on(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    command = ["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=400)]
+    environment = clean_environment()
+    process = start(command, environment, tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and len(read_rows(metrics)) > 3, "step")
+    process.terminate()
+    result = finish(process, environment)
+    assert result.returncode == 75, result.stdout + result.stderr
+    state = run_state(tmp_path / "run")
+    assert state["status"] == "stopped" and state["reason"] == "signal SIGTERM" and 3 < state["step"] < 400
+    run(command, clean_environment(), tmp_path)
+    rows = [row["step"] for row in read_rows(metrics) if row["kind"] == "train"]
+    assert rows == list(range(1, 401))
+
+
+@pytest.mark.slow
+def test_trainers_stop_by_themselves_when_the_launcher_is_killed(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    environment = clean_environment()
+    process = start(["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=400)], environment, tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and len(read_rows(metrics)) > 3, "step")
+    for pid in marked(environment, "-m deepspeed.launcher.launch"):
+        os.kill(pid, signal.SIGKILL)
+    result = finish(process, environment)
+    assert result.returncode == 75, result.stdout + result.stderr
+    state = run_state(tmp_path / "run")
+    assert state["status"] == "stopped" and "launcher" in state["reason"]
+    assert (tmp_path / "run" / "checkpoints" / "latest").exists() or list((tmp_path / "run").rglob("latest"))
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_run_and_is_no_success(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    environment = clean_environment()
+    process = start(["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=400)], environment, tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and len(read_rows(metrics)) > 3, "step")
+    os.kill(marked(environment, "-m pretraining.train")[-1], signal.SIGKILL)
+    assert finish(process, environment).returncode not in (0, 75)
