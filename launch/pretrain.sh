@@ -20,6 +20,11 @@ if [ -z "${PYTHON:-}" ]; then
     PYTHON=python3
     [ -x "$ROOT/.venv/bin/python" ] && PYTHON="$ROOT/.venv/bin/python"
 fi
+# DeepSpeed looks for ninja on the PATH, where that of an environment that nobody activated is not.
+beside=$(dirname "$PYTHON")
+if [ -x "$beside/ninja" ] && [ "$(command -v ninja)" != "$beside/ninja" ]; then
+    PATH="$(cd "$beside" && pwd):$PATH"
+fi
 export PYTHON PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
 # DeepSpeed compiles its small C++ operators once; launch/environment.sh has put them here.

@@ -23,9 +23,11 @@ if [[ -n ${PUBMED:-} || -n ${BENCHMARK:-} ]]; then
     fi
     name="$(printf '%s\n' "$PUBMED" "$BENCHMARK" | cksum | cut -d ' ' -f 1)"
     OUTPUT="${OUTPUT:-runs/quickstart-$name}"
+    seeds=1 epochs=3 vocab_size=3000 split=()
 else
     OUTPUT="${OUTPUT:-runs/quickstart}"
     PUBMED="$OUTPUT/sample/pubmed" BENCHMARK="$OUTPUT/sample/benchmark"
+    seeds=2 epochs=12 vocab_size=1600 split=(--nonstandard-split)
 fi
 
 step() { printf '\n== %s\n' "$*"; }
@@ -43,7 +45,7 @@ step "Documents -> sentences"
 
 step "Sentences -> vocabulary"
 "$PYTHON" -m pretraining.corpus.vocab --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" \
-    --vocab-size "${VOCAB_SIZE:-1600}"
+    --vocab-size "${VOCAB_SIZE:-$vocab_size}"
 
 step "Sentences -> indexed corpus"
 "$PYTHON" -m pretraining.corpus.index --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" \
@@ -53,19 +55,19 @@ step "Pretraining: ELECTRA, small enough for a laptop"
 if ! command -v nvidia-smi >/dev/null; then
     export LOCAL_SIZE="${LOCAL_SIZE:-2}" DS_ACCELERATOR=cpu
 fi
-deepspeed launch/pretrain.sh --preset tiny --num-layers 4 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
-    --data-path "$OUTPUT/corpus" --tokenizer "$OUTPUT/tokenizer" --split 90,9,1 --seq-length 128 \
-    --global-batch-size 32 --train-iters "${TRAIN_ITERS:-600}" --lr 2e-3 --lr-warmup-iters 30 --log-interval 50 \
-    --eval-interval 100 --eval-iters 4 --save-interval 200 --save "$OUTPUT/pretraining" --load "$OUTPUT/pretraining" "$@"
+# Many small steps of short samples: a few minutes are enough to learn which kind of word stands where.
+deepspeed launch/pretrain.sh --preset tiny --num-layers 3 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
+    --data-path "$OUTPUT/corpus" --tokenizer "$OUTPUT/tokenizer" --split 90,9,1 --seq-length 64 --mask-prob 0.25 \
+    --global-batch-size 32 --train-iters "${TRAIN_ITERS:-1200}" --lr 1e-3 --lr-warmup-iters 50 --log-interval 50 \
+    --eval-interval 200 --eval-iters 4 --save-interval 400 --save "$OUTPUT/pretraining" --load "$OUTPUT/pretraining" "$@"
 
 step "Checkpoint -> Hugging Face folders"
 "$PYTHON" -m pretraining.export --load "$OUTPUT/pretraining" --output "$OUTPUT/exported"
 
 step "Finetuning: entity recognition in BC5CDR's format"
-standard=(--nonstandard-split)
-[[ -n ${SPLIT_STANDARD:-} ]] && standard=()
-"$PYTHON" -m finetuning.bc5cdr --model "$OUTPUT/exported/discriminator" --data "$BENCHMARK" \
-    --output "$OUTPUT/finetuning" --seeds "${SEEDS:-2}" --epochs "${EPOCHS:-10}" "${standard[@]}"
+"$PYTHON" -m finetuning.bc5cdr --model "$OUTPUT/exported/discriminator" --model-name "quickstart" --data "$BENCHMARK" \
+    --output "$OUTPUT/finetuning" --seeds "${SEEDS:-$seeds}" --epochs "${EPOCHS:-$epochs}" --batch-size 8 \
+    --learning-rate 1e-3 --layer-decay 1 "${split[@]}"
 
 step "Table"
 "$PYTHON" -m finetuning.table "$OUTPUT/finetuning" --output "$OUTPUT/table.md"

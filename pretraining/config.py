@@ -179,12 +179,9 @@ class Config:
             5 <= data.seq_length <= longest,
             f"--seq-length {data.seq_length} is outside 5 to {longest}, the rows of --max-position-embeddings",
         )
-        for name in ("mask_prob", "short_seq_prob", "one_segment_prob"):
-            value = getattr(data, name)
-            require(0 <= value < 1, f"--{name.replace('_', '-')} {value} is not a probability below 1")
-        for name in ("hidden_dropout", "attention_dropout"):
-            value = getattr(model, name)
-            require(0 <= value < 1, f"--{name.replace('_', '-')} {value} is not a probability below 1")
+        for name, value in (vars(data) | vars(model)).items():
+            if name.endswith(("_prob", "_dropout")):
+                require(0 <= value < 1, f"--{name.replace('_', '-')} {value} is not a probability below 1")
         for name in ("train_iters", "global_batch_size", "lr"):
             value = getattr(optimizer, name)
             require(value > 0, f"--{name.replace('_', '-')} is {value}; give a number above 0")

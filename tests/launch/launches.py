@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRETRAIN = REPOSITORY / "launch" / "pretrain.sh"
 MARK = "TEST_LAUNCH_ID"
@@ -36,7 +35,7 @@ NAMES = (
 
 # Stands for Python. As DeepSpeed's runner it starts two ranks, after a while if told so, and dies of any signal without
 # passing it on; as the trainer it writes down its arguments and variables, may wait for a signal, and ends as told.
-STUB = '''\
+STUB = """\
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -69,7 +68,7 @@ if rank == "0" and ending != "never":
     state = dict(status="stopped" if got else ending, step=1, launch=os.environ.get("PRETRAINING_RUN_ID", ""))
     (save / "run_state.json").write_text(json.dumps(state))
 sys.exit(75 if got else int(os.environ.get("STUB_STATUS", 0)))
-'''
+"""
 
 
 class Stub:
@@ -110,9 +109,7 @@ def write_program(path: Path, text: str) -> Path:
 
 def clean_environment(**variables: str) -> dict[str, str]:
     """This process's variables without those that decide about a launch, then the given ones; CPU ranks."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(PREFIXES) and name not in NAMES
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES) and name not in NAMES}
     here = {
         "PYTHON": sys.executable,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
