@@ -171,7 +171,7 @@ state_before=$(cat "$SAVE/run_state.json" 2>/dev/null || true)
 find_port='import socket; probe = socket.socket(); probe.bind(("127.0.0.1", 0)); print(probe.getsockname()[1])'
 port="${MASTER_PORT:-$("$PYTHON" -c "$find_port")}"
 set -m # a process group of its own: Ctrl-C reaches this script alone, and DeepSpeed does not cut a checkpoint short
-"$PYTHON" -m deepspeed.launcher.runner --master_port "$port" "$ROOT/launch/pretrain.sh" "$@" &
+"$PYTHON" -m deepspeed.launcher.runner --log_level error --master_port "$port" "$ROOT/launch/pretrain.sh" "$@" &
 runner=$!
 set +m
 status=0

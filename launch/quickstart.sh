@@ -56,7 +56,7 @@ if ! command -v nvidia-smi >/dev/null; then
     export LOCAL_SIZE="${LOCAL_SIZE:-2}" DS_ACCELERATOR=cpu
 fi
 # Many small steps of short samples: a few minutes are enough to learn which kind of word stands where.
-deepspeed launch/pretrain.sh --preset tiny --num-layers 3 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
+deepspeed --log_level error launch/pretrain.sh --preset tiny --num-layers 3 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
     --data-path "$OUTPUT/corpus" --tokenizer "$OUTPUT/tokenizer" --split 90,9,1 --seq-length 64 --mask-prob 0.25 \
     --global-batch-size 32 --train-iters "${TRAIN_ITERS:-1200}" --lr 1e-3 --lr-warmup-iters 50 --log-interval 50 \
     --eval-interval 200 --eval-iters 4 --save-interval 400 --save "$OUTPUT/pretraining" --load "$OUTPUT/pretraining" "$@"

@@ -8,10 +8,13 @@ runs the micro-batches of one optimizer step; (4) `save_shards`, `load_shards` a
 (checkpoint.py).
 """
 
+import io
+import logging
 import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -69,9 +72,10 @@ def start_ranks() -> tuple[int, int, torch.device]:
     if device.type == "cuda":
         accelerator.set_device(local_rank)
     _break_stale_locks()
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if not dist.is_initialized():
-        deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))
-        _forget_shared_memory()
+        with redirect_stdout(io.StringIO()):  # DeepSpeed's prints: nothing in them that the log has not
+            deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))
     return dist.get_rank(), dist.get_world_size(), device
 
 
@@ -110,7 +114,8 @@ def initialize(
         betas=(optimizer.adam_beta1, optimizer.adam_beta2),
         eps=optimizer.adam_eps,
     )
-    wrapped, *_ = deepspeed.initialize(model=objective, optimizer=adam, config=merged)
+    with redirect_stdout(io.StringIO()):
+        wrapped, *_ = deepspeed.initialize(model=objective, optimizer=adam, config=merged)
     _forget_shared_memory()  # where somebody else opened the process group
     if hasattr(getattr(wrapped.optimizer, "loss_scaler", None), "raise_error_at_min_scale"):
         # At its smallest scale DeepSpeed would raise a bare Exception; FP16_SKIPS_ALLOWED ends such a run, with

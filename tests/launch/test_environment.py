@@ -16,7 +16,9 @@ PINS = {"torch": "2.13.0", "lxml": "6.1.3", "ninja": "1.13.2"}
 
 
 def run_environment(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "CXX")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHON", "CXX", "TORCH_EXTENSIONS_DIR")
+    }
     return subprocess.run(
         ["bash", str(root / "launch" / "environment.sh"), *arguments],
         env=environment | {"TORCH_BUILD": "cpu"} | variables,

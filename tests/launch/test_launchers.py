@@ -132,7 +132,7 @@ def test_dry_run_and_mistakes_write_nothing(corpus: tuple[Path, Path], tmp_path:
 
 @pytest.mark.slow
 def test_term_saves_a_checkpoint_and_the_same_command_goes_on(corpus: tuple[Path, Path], tmp_path: Path) -> None:
-    command = ["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=400)]
+    command = ["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=200)]
     environment = clean_environment()
     process = start(command, environment, tmp_path)
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -141,16 +141,16 @@ def test_term_saves_a_checkpoint_and_the_same_command_goes_on(corpus: tuple[Path
     result = finish(process, environment)
     assert result.returncode == 75, result.stdout + result.stderr
     state = run_state(tmp_path / "run")
-    assert state["status"] == "stopped" and state["reason"] == "signal SIGTERM" and 3 < state["step"] < 400
+    assert state["status"] == "stopped" and state["reason"] == "signal SIGTERM" and 3 < state["step"] < 200
     run(command, clean_environment(), tmp_path)
     rows = [row["step"] for row in read_rows(metrics) if row["kind"] == "train"]
-    assert rows == list(range(1, 401))
+    assert rows == list(range(1, 201))
 
 
 @pytest.mark.slow
 def test_trainers_stop_by_themselves_when_the_launcher_is_killed(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     environment = clean_environment()
-    process = start(["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=400)], environment, tmp_path)
+    process = start(["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=200)], environment, tmp_path)
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_until(lambda: metrics.exists() and len(read_rows(metrics)) > 3, "step")
     for pid in marked(environment, "-m deepspeed.launcher.launch"):
@@ -165,7 +165,7 @@ def test_trainers_stop_by_themselves_when_the_launcher_is_killed(corpus: tuple[P
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run_and_is_no_success(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     environment = clean_environment()
-    process = start(["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=400)], environment, tmp_path)
+    process = start(["bash", PRETRAIN, *flags_of(corpus, tmp_path / "run", train_iters=200)], environment, tmp_path)
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_until(lambda: metrics.exists() and len(read_rows(metrics)) > 3, "step")
     os.kill(marked(environment, "-m pretraining.train")[-1], signal.SIGKILL)

@@ -173,7 +173,7 @@ def sbatch(environment: dict[str, str], log: Path, *arguments: str) -> subproces
 @pytest.mark.slow
 def test_a_real_job_is_stopped_queues_itself_again_and_finishes(slurm: dict[str, str], tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
-    flags = flags_of(make_corpus(tmp_path), folder, train_iters=300)
+    flags = flags_of(make_corpus(tmp_path), folder, train_iters=200)
     submitted = sbatch(slurm, log, "launch/slurm.sbatch", *flags)
     assert submitted.returncode == 0, submitted.stderr
     number = submitted.stdout.strip()
@@ -189,7 +189,7 @@ def test_a_real_job_is_stopped_queues_itself_again_and_finishes(slurm: dict[str,
     subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], env=slurm, check=True)
     wait_until(lambda: "JobState=COMPLETED" in show(slurm, "job", number), "end of the job", timeout_s=120)
     assert run_state(folder)["status"] == "finished", log.read_text()
-    assert [row["step"] for row in read_rows(metrics) if row["kind"] == "train"] == list(range(1, 301))
+    assert [row["step"] for row in read_rows(metrics) if row["kind"] == "train"] == list(range(1, 201))
     assert "stopped after step" in log.read_text()  # the first start's log is still there
 
 
