@@ -55,8 +55,11 @@ step "Pretraining: ELECTRA, small enough for a laptop"
 if ! command -v nvidia-smi >/dev/null; then
     export LOCAL_SIZE="${LOCAL_SIZE:-2}" DS_ACCELERATOR=cpu
 fi
+# A port of its own, so that two runs on one machine do not meet.
+find_port='import socket; probe = socket.socket(); probe.bind(("127.0.0.1", 0)); print(probe.getsockname()[1])'
+port="$("$PYTHON" -c "$find_port")"
 # Many small steps of short samples: a few minutes are enough to learn which kind of word stands where.
-deepspeed --log_level error launch/pretrain.sh --preset tiny --num-layers 3 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
+deepspeed --log_level error --master_port "$port" launch/pretrain.sh --preset tiny --num-layers 3 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
     --data-path "$OUTPUT/corpus" --tokenizer "$OUTPUT/tokenizer" --split 90,9,1 --seq-length 64 --mask-prob 0.25 \
     --global-batch-size 32 --train-iters "${TRAIN_ITERS:-1200}" --lr 1e-3 --lr-warmup-iters 50 --log-interval 50 \
     --eval-interval 200 --eval-iters 4 --save-interval 400 --save "$OUTPUT/pretraining" --load "$OUTPUT/pretraining" "$@"

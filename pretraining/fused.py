@@ -63,7 +63,7 @@ class _DropoutFromWords(torch.autograd.Function):
         words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         keep = (words.view(torch.int16)[: values.numel()] >= threshold - 2**15).view(values.shape)
         ctx.save_for_backward(keep)
-        ctx.scale = 2**16 / (2**16 - threshold)
+        ctx.scale = 2**16 / max(2**16 - threshold, 1)
         return torch.where(keep, values * ctx.scale, 0)
 
     @staticmethod

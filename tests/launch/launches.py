@@ -124,7 +124,15 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 def start(command: list[str | Path], environment: dict[str, str], cwd: Path) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
+    """Start a command in a process group of its own, as from a terminal: no signal is ignored.
+
+    Under nohup, or behind a shell's &, this process ignores HUP or INT; bash cannot trap what it was started to ignore.
+    """
+
+    def default_signals() -> None:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+
     return subprocess.Popen(
         [str(part) for part in command],
         env=environment,
@@ -134,11 +142,12 @@ def start(command: list[str | Path], environment: dict[str, str], cwd: Path) -> 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=default_signals,
     )
 
 
 def finish(
-    process: subprocess.Popen[str], environment: dict[str, str], timeout_s: float = 120
+    process: subprocess.Popen[str], environment: dict[str, str], timeout_s: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """Wait for a command; nothing that it started may be left then, and whatever is left is killed."""
     try:
@@ -173,7 +182,7 @@ def marked(environment: dict[str, str], words: str = "") -> list[int]:
     return sorted(found)
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 300) -> Any:
     """The first true value of the condition; raises TimeoutError naming what was waited for."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

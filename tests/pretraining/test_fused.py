@@ -11,6 +11,7 @@ from pretraining.fused import (
     attention_by_sample,
     attention_jagged,
     choose_attention,
+    dropout,
     kernel_table,
     sample_inverse_cdf,
 )
@@ -188,3 +189,23 @@ def test_every_rank_of_uniform_finds_the_right_block() -> None:
     assert torch.equal(sample_inverse_cdf(logits.expand(512, -1), borders), torch.arange(512))
     below = (borders[1:] - SMALLEST_SPACING).clamp(min=0)
     assert torch.equal(sample_inverse_cdf(logits.expand(511, -1), below), torch.arange(511))
+
+
+def test_dropout_zeroes_at_its_rate_scales_the_rest_and_passes_the_same_gradient() -> None:
+    values = torch.full((400, 500), 2.0, requires_grad=True)
+    torch.manual_seed(1)
+    dropped = dropout(values, 0.1)
+    kept = dropped != 0
+    assert kept.double().mean().item() == pytest.approx(0.9, abs=0.003)
+    assert torch.allclose(dropped[kept], torch.tensor(2 / 0.9), rtol=1e-4)
+    dropped.sum().backward()
+    assert torch.equal(values.grad, dropped.detach() / 2)
+    # No pattern along rows or columns, another draw each time, the same after the same seed.
+    for axis in (0, 1):
+        shares = kept.double().mean(axis)
+        deviation = (0.9 * 0.1 / kept.shape[axis]) ** 0.5
+        assert shares.std().item() == pytest.approx(deviation, rel=0.15)
+    assert not torch.equal(dropout(values, 0.1) != 0, kept)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(values, 0.1), dropped)
+    assert dropout(values, 0.0) is values
