@@ -63,7 +63,7 @@ class _DropoutFromWords(torch.autograd.Function):
         words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         keep = (words.view(torch.int16)[: values.numel()] >= threshold - 2**15).view(values.shape)
         ctx.save_for_backward(keep)
-        ctx.scale = 2**16 / max(2**16 - threshold, 1)
+        ctx.scale = 2**16 / (2**16 - threshold)
         return torch.where(keep, values * ctx.scale, 0)
 
     @staticmethod
@@ -78,8 +78,8 @@ def dropout(values: torch.Tensor, probability: float) -> torch.Tensor:
     torch's own dropout draws one number for each value in turn on CPUs: 7.6 ns a value against 2.6 ns here, which was
     15 % of a step of `small`. Both take their randomness from torch's default generator.
     """
-    if probability == 0:
-        return values
+    if probability in (0, 1):
+        return values * (1 - probability) if probability else values
     if values.device.type == "cpu":
         return _DropoutFromWords.apply(values, probability)
     return F.dropout(values, probability)
