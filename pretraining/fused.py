@@ -78,8 +78,10 @@ def dropout(values: torch.Tensor, probability: float) -> torch.Tensor:
     torch's own dropout draws one number for each value in turn on CPUs: 7.6 ns a value against 2.6 ns here, which was
     15 % of a step of `small`. Both take their randomness from torch's default generator.
     """
-    if probability in (0, 1):
-        return values * (1 - probability) if probability else values
+    if probability == 0:
+        return values
+    if probability == 1:
+        return values * 0
     if values.device.type == "cpu":
         return _DropoutFromWords.apply(values, probability)
     return F.dropout(values, probability)
