@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,10 +187,12 @@ def test_a_real_job_is_stopped_queues_itself_again_and_finishes(slurm: dict[str,
 
     def completed() -> bool:
         facts = show(slurm, "job", number)
-        if "JobState=PENDING" in facts:  # Slurm lets a job wait for two minutes before it starts again
+        if "JobState=PENDING" in facts:
             subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], env=slurm, check=True)
         return "JobState=COMPLETED" in facts
 
+    # Slurm lets a job wait for two minutes before it starts again; within the same second it would be refused.
+    time.sleep(5)
     wait_until(completed, "end of the job")
     assert run_state(folder)["status"] == "finished", log.read_text()
     assert [row["step"] for row in read_rows(metrics) if row["kind"] == "train"] == list(range(1, 201))
