@@ -11,7 +11,7 @@ functions that make a batch, run the model, give the loss and score the outputs.
    batch;
 2. AdamW takes one step a batch, each layer with its own learning rate, warmed up and then decayed linearly;
 3. after every epoch the dev split is scored; the best epoch is kept, and training ends when `patience` epochs
-   brought nothing better;
+   brought nothing better; without a dev split all epochs are run and the last is kept;
 4. finetuning.results repeats this for several seeds and writes the scores.
 """
 
@@ -40,7 +40,7 @@ POOL_BATCHES = 50  # batches are cut from a shuffled pool of so many, sorted by 
 class Task:
     """What a benchmark family gives to the loop; outputs are one array [rows, ...] an input, in order."""
 
-    features: dict[str, list[Feature]]  # the inputs of train, dev and test
+    features: dict[str, list[Feature]]  # the inputs of train, test and, unless every epoch shall be run, dev
     make_model: Callable[[], nn.Module]  # a fresh one; draws the head from torch's current seed
     collate: Callable[[list[Feature]], Batch]  # pads to the longest
     forward: Callable[[nn.Module, Batch], Tensor]  # rows of all inputs of the batch one after another
@@ -49,17 +49,19 @@ class Task:
     score: Callable[[str, list[np.ndarray]], dict[str, Any]]  # split, its outputs -> scores
     metric: str  # the score that chooses the epoch and goes into the table
     save: Callable[[nn.Module, Path], None]  # as a Hugging Face folder
-    write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, for people to read
+    write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, in the official format
+    predictions_suffix: str = "tsv"  # of that file's name
 
 
 @dataclass
 class Fit:
     """How one training went. `failure` says why it counts as failed, or is None."""
 
-    history: list[dict[str, float]] = field(default_factory=list)  # epoch, loss, dev, seconds
-    best_epoch: int = 0
-    dev: dict[str, Any] | None = None  # scores of the best epoch; None if the training broke down
+    history: list[dict[str, float]] = field(default_factory=list)  # epoch, loss, dev (if there is one), seconds
+    best_epoch: int = 0  # the last one where there is no dev split
+    dev: dict[str, Any] | None = None  # scores of the best epoch; None if the training broke down, or without dev
     failure: str | None = None
+    trained: bool = False  # all epochs went well, so that there is something to test
 
 
 def choose_device() -> torch.device:
@@ -189,7 +191,7 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
     """Train `model` on the train split; it ends up with the weights of the epoch that is best on dev.
 
     Ends early when the loss is not finite (`failure` says so) or dev has not improved for `config.patience`
-    epochs.
+    epochs. Without a dev split it runs all epochs and keeps the last.
     """
     lengths = [len(feature["input_ids"]) for feature in task.features["train"]]
     total_steps = config.epochs * math.ceil(len(lengths) / config.batch_size)
@@ -211,17 +213,21 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
         if not math.isfinite(loss):
             result.failure, result.dev = f"the loss was not finite in epoch {epoch}", None
             return result
-        dev = task.score("dev", predict(model, task, task.features["dev"], config))
-        seconds = round(time.perf_counter() - started, 1)
-        result.history.append({"epoch": epoch, "loss": loss, "dev": dev[task.metric], "seconds": seconds})
-        score = f"dev {task.metric} {dev[task.metric]:.4f}"
-        tqdm.write(f"seed {seed} epoch {epoch}: loss {loss:.4f}, {score}, {seconds} s")
-        if result.dev is None or dev[task.metric] > result.dev[task.metric]:
+        dev = task.score("dev", predict(model, task, task.features["dev"], config)) if "dev" in task.features else {}
+        row = {"epoch": epoch, "loss": loss, "seconds": round(time.perf_counter() - started, 1)}
+        result.history.append({**row, **({"dev": dev[task.metric]} if dev else {})})
+        score = f"dev {task.metric} {dev[task.metric]:.4f}, " if dev else ""
+        tqdm.write(f"seed {seed} epoch {epoch}: loss {loss:.4f}, {score}{row['seconds']} s")
+        if not dev:
+            result.best_epoch = epoch
+        elif result.dev is None or dev[task.metric] > result.dev[task.metric]:
             result.dev, result.best_epoch = dev, epoch
             best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         elif epoch - result.best_epoch >= config.patience:
             break
-    model.load_state_dict(best_weights)
-    if result.dev[task.metric] == 0:
-        result.failure = f"the dev score was 0 in all {len(result.history)} epochs"
+    result.trained = True
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
+        if result.dev[task.metric] == 0:
+            result.failure = f"the dev score was 0 in all {len(result.history)} epochs"
     return result
