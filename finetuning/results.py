@@ -18,12 +18,9 @@ import math
 import os
 import platform
 import re
-import shlex
 import shutil
 import statistics
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +29,10 @@ from tqdm import tqdm
 
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task, choose_device, fit, predict
+from finetuning.provenance import provenance
 
 NOT_COMPARED = {"model", "published"}  # the name it is called by (its checksum is compared), others' scores
+PART_KEYS = ("seed", "failed", "test", "dev", "best_epoch", "history", "seconds", "device")
 PART_FILE = re.compile(r"seed_\d+(\.fold_\d+)?\.json")
 
 
@@ -125,11 +124,26 @@ def make_deterministic(seed: int) -> None:
 
 def save_model(task: Task, model: torch.nn.Module, output: Path) -> None:
     """Put `model` into output/model, replacing what is there only once the new one is whole."""
-    temporary, final = output / "model.tmp", output / "model"
+    temporary, final, before = output / "model.tmp", output / "model", output / "model.old"
     shutil.rmtree(temporary, ignore_errors=True)
     task.save(model, temporary)
-    shutil.rmtree(final, ignore_errors=True)
+    shutil.rmtree(before, ignore_errors=True)
+    if final.exists():
+        final.replace(before)
     temporary.replace(final)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def clear_remains(folder: Path) -> None:
+    """What a run killed while it wrote has left: half a file or model; a model that was moved away is put back."""
+    before = folder / "model.old"
+    if before.exists() and not (folder / "model").exists():
+        before.replace(folder / "model")
+    for path in [before, *folder.glob("*.tmp")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def rank(part: dict[str, Any], metric: str) -> float:
@@ -169,8 +183,10 @@ def mean_of_folds(folds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     """One seed's record from those of its folds: the mean scores; failed if a fold failed."""
 
     def mean(split: str) -> dict[str, float] | None:
-        scores = [fold[split][metric] for fold in folds if fold[split]]
-        return {metric: statistics.fmean(scores)} if len(scores) == len(folds) else None
+        scores = [flat_scores(fold[split]) for fold in folds if fold[split]]
+        if len(scores) < len(folds):
+            return None
+        return {name: statistics.fmean(row[name] for row in scores) for name in common(scores)}
 
     failures = [f"fold {i}: {fold['failed']}" for i, fold in enumerate(folds) if fold["failed"]]
     return {
@@ -197,6 +213,7 @@ def run_seeds(
     run, metric = plain(run), tasks[0].metric
     done = finished_parts(folder, run)
     folder.mkdir(parents=True, exist_ok=True)
+    clear_remains(folder)
     for seed in range(seeds):
         if f"seed_{seed}" in done:
             tqdm.write(f"seed {seed} is already in {folder}")
@@ -206,24 +223,47 @@ def run_seeds(
             if name in done:
                 continue
             best = max((rank(part, metric) for part in done.values() if "folds" not in part), default=-math.inf)
-            done[name] = {**run_part(task, config, seed, folder / name, best), "run": run}
+            done[name] = {**run_part(task, config, seed, folder / name, best), "run": run, **provenance()}
             write_json(folder / f"{name}.json", done[name])
         if len(tasks) > 1:
-            folds = [{key: value for key, value in done[name].items() if key != "run"} for name in names]
-            done[f"seed_{seed}"] = {**mean_of_folds(folds, metric), "run": run}
+            folds = [{key: done[name][key] for key in PART_KEYS} for name in names]
+            done[f"seed_{seed}"] = {**mean_of_folds(folds, metric), "run": run, **provenance()}
             write_json(folder / f"seed_{seed}.json", done[f"seed_{seed}"])
-    results = {**run, **summary([done[f"seed_{seed}"] for seed in range(seeds)], metric)}
-    write_json(folder / "results.json", {**results, "versions": versions(), "command": command()})
+    results = {**run, **summary([done[f"seed_{seed}"] for seed in range(seeds)], metric), **provenance()}
+    write_json(folder / "results.json", results)
     return results
 
 
+def flat_scores(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """All numbers in a task's scores, those of classes too, as `types.Chemical.f1-score`."""
+    flat = {}
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            flat |= flat_scores(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float)):
+            flat[prefix + name] = value
+    return flat
+
+
+def common(rows: list[dict[str, float]]) -> list[str]:
+    """The names that every row has, in the order of the first."""
+    return [name for name in rows[0] if all(name in row for row in rows)]
+
+
+def spread(values: list[float]) -> float | None:
+    """Standard deviation of a sample (n - 1); None for fewer than two."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
 def summary(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Mean, standard deviation and number of failed runs, and one line for each seed."""
-    good = [run["test"][metric] for run in runs if not run["failed"]]
+    """Mean, standard deviation and number of failed runs, one line for each seed, and every other score."""
+    rows = [flat_scores(run["test"]) for run in runs if not run["failed"]]
+    good = [row[metric] for row in rows]
+    columns = {name: [row[name] for row in rows] for name in common(rows)} if rows else {}
     best = max((run for run in runs if not run["failed"]), key=lambda run: rank(run, metric), default=None)
     return {
         "mean": statistics.fmean(good) if good else None,
-        "std": statistics.stdev(good) if len(good) > 1 else None,
+        "std": spread(good),
         "failed": len(runs) - len(good),
         "seeds": [
             {
@@ -236,17 +276,5 @@ def summary(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
             for run in runs
         ],
         "best_seed": best["seed"] if best else None,
+        "scores": {name: {"mean": statistics.fmean(values), "std": spread(values)} for name, values in columns.items()},
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the scores depend on."""
-    packages = ("torch", "transformers", "tokenizers", "numpy", "seqeval")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
-
-
-def command() -> str:
-    """The command line as it was typed, `python -m` included."""
-    module = getattr(sys.modules.get("__main__"), "__spec__", None)
-    program = f"python -m {module.name}" if module else f"python {sys.argv[0]}"
-    return " ".join([program, shlex.join(sys.argv[1:])])
