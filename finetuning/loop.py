@@ -9,15 +9,15 @@ functions that make a batch, run the model, give the loss and score the outputs.
 
 1. every epoch goes through the training inputs in batches of similar length, padded to the longest of the
    batch;
-2. AdamW takes one step a batch, each layer with its own learning rate, warmed up and then decayed linearly;
+2. AdamW takes one step a batch, each layer with its own learning rate (finetuning.optim);
 3. after every epoch the dev split is scored; the best epoch is kept, and training ends when `patience` epochs
    brought nothing better; without a dev split all epochs are run and the last is kept;
 4. finetuning.results repeats this for several seeds and writes the scores.
 """
 
+import itertools
 import math
 import random
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from finetuning.config import FinetuneConfig
+from finetuning.optim import make_optimizer, prepare_layers, set_step
 
 Feature = dict[str, Any]  # one model input: "input_ids" and what its family needs besides
 Batch = dict[str, Any]  # tensors, and "items": how many things the summed loss is over
@@ -67,64 +68,6 @@ class Fit:
 def choose_device() -> torch.device:
     """The GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def layer_depths(names: list[str], prefix: str) -> dict[str, int]:
-    """Depth of each parameter: embeddings 0, layer i (from 0) i + 1, head the number of layers + 1.
-
-    `prefix` is the model's `base_model_prefix`: what does not start with it is the head. Parts of the encoder
-    that are neither embeddings nor a numbered layer (a last normalisation) go with the top layer. ALBERT's
-    shared layers are one.
-    """
-    layer = re.compile(r"\.(?:layers?|albert_layer_groups)\.(\d+)\.")
-    numbers = {name: int(found[1]) for name in names if name.startswith(prefix + ".") and (found := layer.search(name))}
-    top = max(numbers.values(), default=-1) + 1
-    depths = {}
-    for name in names:
-        if not name.startswith(prefix + "."):
-            depths[name] = top + 1
-        elif name in numbers:
-            depths[name] = numbers[name] + 1
-        else:
-            depths[name] = 0 if "embedding" in name else top
-    return depths
-
-
-def layer_learning_rates(names: list[str], prefix: str, config: FinetuneConfig) -> dict[str, float]:
-    """Peak learning rate of each parameter: config.learning_rate for the head, less by the decay for each
-    layer down.
-
-    With the reference's exponent everything below the head is one decay lower: a pooler that
-    google-research/electra no longer has is still counted (its issues 51 and 64).
-    """
-    depths = layer_depths(names, prefix)
-    head = max(depths.values())
-    extra = int(config.reference_layer_decay_exponent)
-    steps_down = {name: head - depth + (extra if depth < head else 0) for name, depth in depths.items()}
-    return {name: config.learning_rate * config.layer_decay**steps for name, steps in steps_down.items()}
-
-
-def make_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.AdamW:
-    """AdamW with one group for each (learning rate, weight decay); bias-corrected, which short runs need."""
-    parameters = dict(model.named_parameters())
-    rates = layer_learning_rates(list(parameters), getattr(model, "base_model_prefix", ""), config)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0  # biases and normalisation weights are vectors
-        groups.setdefault((rates[name], decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
-        eps=config.adam_epsilon,
-        fused=True,  # one pass over the weights, on CPUs too
-    )
-
-
-def schedule_factor(step: int, total: int, warmup_fraction: float) -> float:
-    """Learning rate of step 0, 1, ... total - 1 as a share of the peak: linear up, then down."""
-    warmup = int(total * warmup_fraction)
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / max(1, total - warmup)
 
 
 def epoch_batches(lengths: list[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -195,15 +138,14 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
     """
     lengths = [len(feature["input_ids"]) for feature in task.features["train"]]
     total_steps = config.epochs * math.ceil(len(lengths) / config.batch_size)
+    prepare_layers(model, config)
     optimizer = make_optimizer(model, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule_factor(step, total_steps, config.warmup_fraction)
-    )
+    steps = itertools.count()
 
     def update() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        set_step(optimizer, next(steps), total_steps, config)
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad(set_to_none=True)
 
     result, best_weights = Fit(), None
