@@ -2,6 +2,10 @@
 
     python -m finetuning.bc5cdr --model DIR --data DIR --output DIR --seeds 5
 
+or on several GPUs, each with a part of every batch (finetuning.ranks),
+
+    deepspeed --num_gpus 4 --module finetuning.bc5cdr --model DIR --data DIR --output DIR --seeds 5
+
 1. Read and check the files and build the model inputs: the benchmark's own `prepare`.
 2. Train and test with every seed: finetuning.results.
 3. Print the mean of the test scores; any mistake of the user ends the program with one sentence and status 1.
@@ -13,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetuning import encoder
+from finetuning import encoder, ranks
 from finetuning.config import FinetuneConfig, add_arguments, config_from
 from finetuning.loop import Task
 from finetuning.results import check_output, run_folder, run_seeds
@@ -61,6 +65,7 @@ def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentPars
         action="store_true",
         help="Train on train and dev together, --epochs long, and keep the last epoch (no early stopping).",
     )
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # from the deepspeed launcher; LOCAL_RANK has it too
     # --search and --corpus come here.
     if benchmark.add_flags:
         benchmark.add_flags(parser)
@@ -95,8 +100,8 @@ def describe_run(
     }
 
 
-def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
-    """Read, check, train and score as the flags say; returns what results.json holds, and its folder."""
+def prepare(benchmark: Benchmark, options: argparse.Namespace) -> tuple[Prepared, FinetuneConfig, dict[str, Any]]:
+    """All that may be refused: flags, model, files; returns the settings and the description of the run too."""
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}: at least one seed is needed")
     if options.train_split and not options.nonstandard_split:
@@ -105,12 +110,19 @@ def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, An
     settings = encoder.load_config(options.model)
     config = config_from(options).for_hidden_size(settings.hidden_size)
     prepared = benchmark.prepare(benchmark, options, config)
-    tasks = [with_dev_in_train(task) for task in prepared.tasks] if options.train_on_dev else prepared.tasks
+    if options.train_on_dev:
+        prepared.tasks = [with_dev_in_train(task) for task in prepared.tasks]
     checksum = encoder.fingerprint(options.model, settings)
-    description = describe_run(benchmark, prepared, options, config, checksum)
+    return prepared, config, describe_run(benchmark, prepared, options, config, checksum)
+
+
+def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Read, check, train and score as the flags say; returns what results.json holds, and its folder."""
+    prepared, config, description = ranks.agree(lambda: prepare(benchmark, options))
+    tasks = prepared.tasks
     inputs = {split: sum(len(task.features[split]) for task in tasks) for split in tasks[0].features}
     mark = "" if prepared.variant.standard else " (nonstandard split)"
-    print(f"{prepared.variant.name}{mark}: inputs {inputs}", flush=True)
+    ranks.say(f"{prepared.variant.name}{mark}: inputs {inputs}")
     folder = run_folder(options.output, description)
     return run_seeds(tasks, description, config, folder, options.seeds), folder
 
@@ -118,13 +130,14 @@ def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, An
 def main(benchmark: Benchmark, description: str, arguments: list[str] | None = None) -> None:
     """Command line of a benchmark; a user's mistake ends it with one sentence and exit status 1."""
     options = make_parser(benchmark, description).parse_args(arguments)
-    try:
-        results, folder = run(benchmark, options)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    mean = "none (every run failed)" if results["mean"] is None else f"{100 * results['mean']:.2f}"
-    spread = "" if results["std"] is None else f" ± {100 * results['std']:.2f}"
-    print(
-        f"{results['variant']}: {results['metric']} {mean}{spread} on test, {len(results['seeds'])} seeds, "
-        f"{results['failed']} failed; written to {folder / 'results.json'}"
-    )
+    with ranks.joined():
+        try:
+            results, folder = run(benchmark, options)
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {error}" if ranks.rank() == 0 else 1)
+        mean = "none (every run failed)" if results["mean"] is None else f"{100 * results['mean']:.2f}"
+        spread = "" if results["std"] is None else f" ± {100 * results['std']:.2f}"
+        ranks.say(
+            f"{results['variant']}: {results['metric']} {mean}{spread} on test, {len(results['seeds'])} seeds, "
+            f"{results['failed']} failed; written to {folder / 'results.json'}"
+        )

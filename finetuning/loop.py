@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from finetuning import ranks
 from finetuning.config import FinetuneConfig
 from finetuning.optim import make_optimizer, prepare_layers, set_step
 
@@ -92,21 +93,28 @@ def run_model(model: nn.Module, task: Task, batch: Batch, bf16: bool) -> Tensor:
         return task.forward(model, batch).float()
 
 
+def progress(batches: list[list[int]], text: str) -> tqdm:
+    """A bar on a terminal, of rank 0 only."""
+    return tqdm(batches, desc=text, leave=False, disable=None if ranks.rank() == 0 else True)
+
+
 def predict(model: nn.Module, task: Task, features: list[Feature], config: FinetuneConfig) -> list[np.ndarray]:
-    """Outputs [rows, ...] for each input, in the order of `features`."""
+    """Outputs [rows, ...] for each input, in the order of `features`; every rank gets all of them."""
     model.eval()
     order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
     size = 2 * max(1, config.batch_size // config.gradient_accumulation)
-    outputs: list[Any] = [None] * len(features)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    ours: dict[int, np.ndarray] = {}
     with torch.inference_mode():
-        for start in tqdm(range(0, len(order), size), desc="predict", leave=False, disable=None):
-            chosen = order[start : start + size]
+        for chosen in progress(ranks.share(batches), "predict"):
             batch = task.collate([features[i] for i in chosen])
             rows = run_model(model, task, batch, config.bf16).cpu()
             parts = rows.split([task.rows(features[i]) for i in chosen])
-            for i, part in zip(chosen, parts, strict=True):
-                outputs[i] = part.numpy()
-    return outputs
+            ours |= {i: part.numpy() for i, part in zip(chosen, parts, strict=True)}
+    outputs: dict[int, np.ndarray] = {}
+    for part in ranks.gather(ours):
+        outputs |= part
+    return [outputs[i] for i in range(len(features))]
 
 
 def train_epoch(
@@ -115,23 +123,28 @@ def train_epoch(
     """One pass over the batches, `update` after each; the mean loss of an item (not finite if one is not)."""
     model.train()
     features = task.features["train"]
-    total, items = torch.zeros((), dtype=torch.float64), 0
-    for chosen in tqdm(batches, desc="train", leave=False, disable=None):
-        size = math.ceil(len(chosen) / config.gradient_accumulation)
-        parts = [task.collate([features[i] for i in chosen[k : k + size]]) for k in range(0, len(chosen), size)]
+    summed, items = torch.zeros((), dtype=torch.float64), 0
+    for chosen in progress(batches, "train"):
+        ours = ranks.share(chosen)
+        size = max(1, math.ceil(len(ours) / config.gradient_accumulation))
+        parts = [task.collate([features[i] for i in ours[k : k + size]]) for k in range(0, len(ours), size)]
         count = sum(part["items"] for part in parts)
+        # Divided by the items of the whole batch: the number of parts does not change the gradient. Where other
+        # ranks have some of them, these are known only once the gradients are added up, so by the inputs till then.
+        scale = count if ranks.world() == 1 else len(chosen)
         for part in parts:
-            # Divided by the items of the whole batch: the number of parts does not change the gradient.
-            loss = task.loss(run_model(model, task, part, config.bf16), part) / count
+            loss = task.loss(run_model(model, task, part, config.bf16), part) / scale
             loss.backward()
-            total = total.to(loss.device) + loss.detach() * count  # read once an epoch: no wait for the GPU each step
+            summed = summed.to(loss.device) + loss.detach() * scale  # read once an epoch: no wait for the GPU each step
+        ranks.sum_gradients(model, scale, count)
         items += count
         update()
-    return total.item() / items
+    summed, items = ranks.total(torch.stack([summed.cpu(), torch.tensor(items, dtype=torch.float64)])).tolist()
+    return summed / items
 
 
 def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
-    """Train `model` on the train split; it ends up with the weights of the epoch that is best on dev.
+    """Train `model` on the train split, on all ranks; it ends up with the weights of the epoch best on dev.
 
     Ends early when the loss is not finite (`failure` says so) or dev has not improved for `config.patience`
     epochs. Without a dev split it runs all epochs and keeps the last.
@@ -139,6 +152,7 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
     lengths = [len(feature["input_ids"]) for feature in task.features["train"]]
     total_steps = config.epochs * math.ceil(len(lengths) / config.batch_size)
     prepare_layers(model, config)
+    ranks.start_together(model, seed)
     optimizer = make_optimizer(model, config)
     steps = itertools.count()
 
@@ -159,7 +173,7 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
         row = {"epoch": epoch, "loss": loss, "seconds": round(time.perf_counter() - started, 1)}
         result.history.append({**row, **({"dev": dev[task.metric]} if dev else {})})
         score = f"dev {task.metric} {dev[task.metric]:.4f}, " if dev else ""
-        tqdm.write(f"seed {seed} epoch {epoch}: loss {loss:.4f}, {score}{row['seconds']} s")
+        ranks.say(f"seed {seed} epoch {epoch}: loss {loss:.4f}, {score}{row['seconds']} s")
         if not dev:
             result.best_epoch = epoch
         elif result.dev is None or dev[task.metric] > result.dev[task.metric]:

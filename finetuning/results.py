@@ -25,19 +25,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from finetuning import ranks
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task, choose_device, fit, predict
 from finetuning.provenance import provenance
 
 NOT_COMPARED = {"model", "published"}  # the name it is called by (its checksum is compared), others' scores
-PART_KEYS = ("seed", "failed", "test", "dev", "best_epoch", "history", "seconds", "device")
+PART_KEYS = ("seed", "failed", "test", "dev", "best_epoch", "history", "seconds", "ranks", "device")
 PART_FILE = re.compile(r"seed_\d+(\.fold_\d+)?\.json")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write beside `path` first, then rename: under the final name there is never half a file."""
+    """Write beside `path` first, then rename: under the final name there is never half a file. Rank 0 writes."""
+    if ranks.rank() != 0:
+        return
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
@@ -146,7 +148,7 @@ def clear_remains(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def rank(part: dict[str, Any], metric: str) -> float:
+def preference(part: dict[str, Any], metric: str) -> float:
     """By what the model to keep is chosen: the dev score; without a dev split all are equal, the first is kept."""
     if part["failed"]:
         return -math.inf
@@ -167,14 +169,16 @@ def run_part(task: Task, config: FinetuneConfig, seed: int, prefix: Path, best: 
         outputs = predict(model, task, task.features["test"], config)
         part["test"] = task.score("test", outputs)
         predictions = prefix.with_name(f"{prefix.name}.predictions.{task.predictions_suffix}")
-        task.write_predictions(outputs, predictions)
-    if rank(part, task.metric) > best:
+        if ranks.rank() == 0:
+            task.write_predictions(outputs, predictions)
+    if preference(part, task.metric) > best and ranks.rank() == 0:
         save_model(task, model, prefix.parent)
     return {
         **part,
         "best_epoch": result.best_epoch,
         "history": result.history,
         "seconds": round(time.perf_counter() - started, 1),
+        "ranks": ranks.world(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
     }
 
@@ -196,9 +200,18 @@ def mean_of_folds(folds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
         "dev": mean("dev"),
         "best_epoch": [fold["best_epoch"] for fold in folds],
         "seconds": round(sum(fold["seconds"] for fold in folds), 1),
+        "ranks": folds[0]["ranks"],
         "device": folds[0]["device"],
         "folds": folds,
     }
+
+
+def open_folder(folder: Path, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """`finished_parts`, in a folder that is there and has no remains of a killed run."""
+    done = finished_parts(folder, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_remains(folder)
+    return done
 
 
 def run_seeds(
@@ -211,18 +224,16 @@ def run_seeds(
     results of a run that differs in any of it.
     """
     run, metric = plain(run), tasks[0].metric
-    done = finished_parts(folder, run)
-    folder.mkdir(parents=True, exist_ok=True)
-    clear_remains(folder)
+    done = ranks.from_first(lambda: open_folder(folder, run))
     for seed in range(seeds):
         if f"seed_{seed}" in done:
-            tqdm.write(f"seed {seed} is already in {folder}")
+            ranks.say(f"seed {seed} is already in {folder}")
             continue
         names = [f"seed_{seed}.fold_{i}" for i in range(len(tasks))] if len(tasks) > 1 else [f"seed_{seed}"]
         for name, task in zip(names, tasks, strict=True):
             if name in done:
                 continue
-            best = max((rank(part, metric) for part in done.values() if "folds" not in part), default=-math.inf)
+            best = max((preference(part, metric) for part in done.values() if "folds" not in part), default=-math.inf)
             done[name] = {**run_part(task, config, seed, folder / name, best), "run": run, **provenance()}
             write_json(folder / f"{name}.json", done[name])
         if len(tasks) > 1:
@@ -260,7 +271,7 @@ def summary(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     rows = [flat_scores(run["test"]) for run in runs if not run["failed"]]
     good = [row[metric] for row in rows]
     columns = {name: [row[name] for row in rows] for name in common(rows)} if rows else {}
-    best = max((run for run in runs if not run["failed"]), key=lambda run: rank(run, metric), default=None)
+    best = max((run for run in runs if not run["failed"]), key=lambda run: preference(run, metric), default=None)
     return {
         "mean": statistics.fmean(good) if good else None,
         "std": spread(good),
