@@ -113,7 +113,7 @@ def folder_of_two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(folder_of_two):
-    return run_distributed(everything, 2, folder_of_two)
+    return run_distributed(everything, 2, folder_of_two, timeout_s=400.0)  # seconds, but for a busy machine
 
 
 def same_gradients(ours, theirs):

@@ -113,7 +113,7 @@ def test_folds_are_averaged_within_a_seed(tmp_path):
 
 def test_a_failed_fold_fails_its_seed():
     good = {"seed": 0, "failed": None, "test": {METRIC: 0.5}, "dev": {METRIC: 0.5}, "best_epoch": 1, "seconds": 1.0}
-    good |= {"device": "cpu", "history": []}
+    good |= {"device": "cpu", "ranks": 1, "history": []}
     bad = {**good, "failed": "the loss was not finite in epoch 1", "test": None, "dev": None}
     whole = mean_of_folds([good, bad], METRIC)
     assert whole["failed"] == "fold 1: the loss was not finite in epoch 1"
