@@ -15,11 +15,9 @@ import argparse
 import dataclasses
 import types
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 MICRO_BATCH_SIZE = 32  # samples, where --micro-batch-size says nothing: fits base at length 512 into 24 GB
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Sizes and recipes: ELECTRA (Clark et al., ICLR 2020), appendix A, tables 6 and 7, and `configure_pretraining.py`
 # of the reference code; base overrides the reference's default generator fraction of 1/4 as the paper does. `tiny`
@@ -126,7 +124,10 @@ class RunConfig:
     load: str | None = flag("Run folder or checkpoint to go on from, exactly. Equal to --save and empty: start fresh.")
     finetune: bool = flag("With --load: take the weights alone and start a new schedule from step 0.", False)
     init_from: str | None = flag("Folder with Hugging Face ELECTRA weights in discriminator/ and generator/.")
-    deepspeed_config: str = flag("DeepSpeed JSON: ZeRO stage, precision, offload.", "ds_configs/zero1_bf16.json")
+    deepspeed_config: str | None = flag(
+        "DeepSpeed JSON: ZeRO stage, precision, offload. Left out: ds_configs/zero1_bf16.json, or its fp16 or fp32 "
+        "twin where the hardware has no bf16 instructions."
+    )
     seed: int = flag("Decides initialisation, order, masks, sampling and dropout.", 1234)
     save_interval: int = flag("Steps between checkpoints; 0 saves only at the end.", 1000)
     keep_checkpoints: int = flag("How many of the newest checkpoints to keep; 0 keeps all.", 3)
@@ -293,8 +294,5 @@ def parse_arguments(arguments: list[str]) -> Config:
         for f in fields(Config)
     }
     config = Config(**groups).fill_from_preset()
-    path = Path(config.run.deepspeed_config)
-    if not path.exists() and (REPOSITORY / path).exists():
-        config.run.deepspeed_config = str(REPOSITORY / path)
     config.check()
     return config

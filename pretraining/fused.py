@@ -137,8 +137,8 @@ def nvidia_apex() -> tuple[bool, str]:
     return True, f"version {importlib.metadata.version('apex')}"
 
 
-def kernel_table(device_type: str, optimizer: str) -> list[tuple[str, str, str]]:
-    """Rows (operation, what runs, why) for the start of a run."""
+def kernel_table(device_type: str, bias_correction: bool) -> list[tuple[str, str, str]]:
+    """Rows (operation, what runs, why) for the start of a run; bias_correction: Adam's."""
     chosen = choose_attention(device_type).__name__
     attention = (
         "one kernel over cu_seqlens, with dropout"
@@ -155,5 +155,9 @@ def kernel_table(device_type: str, optimizer: str) -> list[tuple[str, str, str]]
             "three times faster than torch's on CPUs" if device_type == "cpu" else "on the GPU",
         ),
         ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
-        ("optimizer", optimizer, "no bias correction, at every ZeRO stage"),
+        (
+            "optimizer",
+            "DeepSpeed FusedAdam",
+            f"{'with' if bias_correction else 'no'} bias correction, at every ZeRO stage",
+        ),
     ]
