@@ -68,6 +68,11 @@ class ModelConfig:
     attention_dropout: float = flag("Dropout probability of attention weights.", 0.1)
     layernorm_epsilon: float = flag("Added to the variance in LayerNorm.", 1e-12)
     init_method_std: float = flag("Standard deviation of the truncated normal that weights start from.", 0.02)
+    replaced_prior: float = flag(
+        "Share of replaced word pieces that the discriminator's bias starts from, which short runs need; 0, as the "
+        "reference, starts from a bias of zero.",
+        0.0,
+    )
     generator_loss_weight: float = flag("Weight of the generator's loss in the sum.", 1.0)
     discriminator_loss_weight: float = flag("Weight of the discriminator's loss in the sum.", 50.0)
     sampling_temperature: float = flag("Divides the generator's logits before it samples replacements.", 1.0)
@@ -195,6 +200,7 @@ class Config:
             optimizer.lr_warmup_iters >= 0,
             f"--lr-warmup-iters is {optimizer.lr_warmup_iters}; give 0 or more",
         )
+        require(0 <= model.replaced_prior < 1, f"--replaced-prior {model.replaced_prior} is not a share below 1")
         require(model.sampling_temperature > 0, "--sampling-temperature must be above 0")
         require(run.log_interval > 0, f"--log-interval is {run.log_interval}; give 1 or more")
         for name in ("save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):
