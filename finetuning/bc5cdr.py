@@ -26,7 +26,7 @@ Published scores that may stand beside ours are in BENCHMARK below, each with it
 papers are on the same abstracts and entities, with sentences and words split in BLURB's own way.
 """
 
-from finetuning import tagging
+from finetuning import command, tagging
 from finetuning.config import FinetuneConfig
 from finetuning.conll import UNTYPED
 from finetuning.splits import Benchmark, Variant
@@ -44,8 +44,7 @@ BENCHMARK = Benchmark(
     variants=(
         Variant(
             "BC5CDR chemical",
-            SENTENCES,
-            {UNTYPED: CHEMICALS},
+            {"sentences": SENTENCES, UNTYPED: CHEMICALS},
             rename={UNTYPED: "Chemical"},
             published=(
                 ("PubMedBERT", 93.33, PUBMEDBERT),
@@ -55,8 +54,7 @@ BENCHMARK = Benchmark(
         ),
         Variant(
             "BC5CDR disease",
-            SENTENCES,
-            {UNTYPED: DISEASES},
+            {"sentences": SENTENCES, UNTYPED: DISEASES},
             rename={UNTYPED: "Disease"},
             published=(
                 ("PubMedBERT", 85.62, PUBMEDBERT),
@@ -64,27 +62,28 @@ BENCHMARK = Benchmark(
                 ("BioLinkBERT-large", 86.39, LINKBERT),
             ),
         ),
-        Variant("BC5CDR chemical+disease", SENTENCES, {"Chemical": CHEMICALS, "Disease": DISEASES}),
+        Variant("BC5CDR chemical+disease", {"sentences": SENTENCES, "Chemical": CHEMICALS, "Disease": DISEASES}),
         Variant(
             "BC5CDR merged",
-            (3942, 3949, 4139),
-            {UNTYPED: (9270, 9455, 9662)},
+            {"sentences": (3942, 3949, 4139), UNTYPED: (9270, 9455, 9662)},
             published=(("ELECTRAMed-base", 90.03, f"{ELECTRAMED}, on the recut sentences"),),
         ),
         Variant(
             "BC5CDR merged, recut",
-            (3951, 3957, 4145),
-            {UNTYPED: (9270, 9457, 9662)},
+            {"sentences": (3951, 3957, 4145), UNTYPED: (9270, 9457, 9662)},
             published=(("ELECTRAMed-base", 90.03, ELECTRAMED),),
         ),
     ),
     defaults=FinetuneConfig(epochs=20, patience=5, batch_size=32),
+    prepare=tagging.prepare,
+    score_file=tagging.score_file,
+    add_flags=tagging.add_flags,
 )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; `arguments` stands for sys.argv[1:]."""
-    tagging.main(BENCHMARK, __doc__, arguments)
+    command.main(BENCHMARK, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The settings of a finetuning run, as a dataclass and as command-line flags. Nothing to run here."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -28,6 +28,10 @@ class FinetuneConfig:
         False,
         "Give the top layer the decay squared, and so on down, as google-research/electra does.",
     )
+    freeze_layers: int = setting(
+        0, "Lowest layers whose weights, and those of the embeddings, stay as they are; 0 trains everything."
+    )
+    reinit_layers: int = setting(0, "Top layers of the encoder that start from new random weights.")
     batch_size: int = setting(32, "Inputs in one optimizer step.")
     gradient_accumulation: int = setting(
         1,
@@ -38,6 +42,9 @@ class FinetuneConfig:
     warmup_fraction: float = setting(0.1, "Share of all steps in which the learning rate rises to its peak.")
     weight_decay: float = setting(0.01, "Decoupled weight decay; not on biases and normalisation weights.")
     adam_epsilon: float = setting(1e-6, "Adam's epsilon.")
+    bias_correction: bool = setting(
+        True, "Adam's bias correction, which short runs need; google-research/electra has none."
+    )
     clip_norm: float = setting(1.0, "Largest norm of the gradient of one step.")
     dropout: float = setting(0.1, "Dropout before the new head.")
     max_length: int = setting(
@@ -53,6 +60,8 @@ class FinetuneConfig:
         rules = {
             "learning_rate": self.learning_rate >= 0,
             "layer_decay": 0 <= self.layer_decay <= 1,
+            "freeze_layers": self.freeze_layers >= 0,
+            "reinit_layers": self.reinit_layers >= 0,
             "batch_size": self.batch_size >= 1,
             "gradient_accumulation": 1 <= self.gradient_accumulation <= self.batch_size,
             "epochs": self.epochs >= 1,
@@ -84,7 +93,8 @@ def add_arguments(parser: ArgumentParser, defaults: FinetuneConfig) -> None:
         default, text = getattr(defaults, item.name), item.metadata["help"].replace("%", "%%")
         flag = f"--{item.name.replace('_', '-')}"
         if isinstance(default, bool):
-            group.add_argument(flag, action="store_true", default=default, help=text)
+            shown = f"{text} (default: {'on' if default else 'off'})"
+            group.add_argument(flag, action=BooleanOptionalAction, default=default, help=shown)
         else:
             group.add_argument(flag, type=type(default), default=default, help=f"{text} (default: {default})")
 

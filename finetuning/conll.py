@@ -66,8 +66,11 @@ def find_split(folder: Path, split: str) -> Path:
     return found[0]
 
 
-def read_file(path: Path) -> TaggedFile:
-    """Sentences of `path` with its tags unchanged; ValueError names the line that is wrong."""
+def read_file(path: Path, columns: tuple[int, ...] = (2, 4)) -> TaggedFile:
+    """Sentences of `path` with its tags unchanged; ValueError names the line that is wrong.
+
+    `columns` are the numbers of columns that a file may have; the first is the token, the last the tag.
+    """
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -78,7 +81,7 @@ def read_file(path: Path) -> TaggedFile:
     sentences: list[Sentence] = []
     words: list[str] = []
     tags: list[str] = []
-    columns = 0
+    width = 0
     # Not splitlines(): it also breaks at characters such as U+0085, which may be part of a token.
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         line = line.rstrip("\r")
@@ -88,15 +91,15 @@ def read_file(path: Path) -> TaggedFile:
                 words, tags = [], []
             continue
         cells = line.split(separator)
-        columns = columns or len(cells)
-        if len(cells) != columns or columns not in (2, 4) or not cells[0].strip():
-            expected = columns if columns in (2, 4) else "2 (token, tag) or 4 (token, POS, chunk, tag)"
+        width = width or len(cells)
+        if len(cells) != width or width not in columns or not cells[0].strip():
+            expected = width if width in columns else "2 (token, tag) or 4 (token, POS, chunk, tag)"
             raise ValueError(f"{path} line {number} has {len(cells)} columns ({line[:60]!r}): expected {expected}")
         words.append(cells[0])
         tags.append(cells[-1].strip())
     if not sentences:
         raise ValueError(f"{path} has no sentence in it: expected one token and its tag a line")
-    return TaggedFile(path, sentences, columns, hashlib.sha256(data).hexdigest())
+    return TaggedFile(path, sentences, width, hashlib.sha256(data).hexdigest())
 
 
 def split_tag(tag: str) -> tuple[str, str]:

@@ -9,15 +9,15 @@ functions that make a batch, run the model, give the loss and score the outputs.
 
 1. every epoch goes through the training inputs in batches of similar length, padded to the longest of the
    batch;
-2. AdamW takes one step a batch, each layer with its own learning rate, warmed up and then decayed linearly;
+2. AdamW takes one step a batch, each layer with its own learning rate (finetuning.optim);
 3. after every epoch the dev split is scored; the best epoch is kept, and training ends when `patience` epochs
-   brought nothing better;
+   brought nothing better; without a dev split all epochs are run and the last is kept;
 4. finetuning.results repeats this for several seeds and writes the scores.
 """
 
+import itertools
 import math
 import random
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +29,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from finetuning import ranks
 from finetuning.config import FinetuneConfig
+from finetuning.optim import make_optimizer, prepare_layers, set_step
 
 Feature = dict[str, Any]  # one model input: "input_ids" and what its family needs besides
 Batch = dict[str, Any]  # tensors, and "items": how many things the summed loss is over
@@ -40,7 +42,7 @@ POOL_BATCHES = 50  # batches are cut from a shuffled pool of so many, sorted by 
 class Task:
     """What a benchmark family gives to the loop; outputs are one array [rows, ...] an input, in order."""
 
-    features: dict[str, list[Feature]]  # the inputs of train, dev and test
+    features: dict[str, list[Feature]]  # the inputs of train, test and, unless every epoch shall be run, dev
     make_model: Callable[[], nn.Module]  # a fresh one; draws the head from torch's current seed
     collate: Callable[[list[Feature]], Batch]  # pads to the longest
     forward: Callable[[nn.Module, Batch], Tensor]  # rows of all inputs of the batch one after another
@@ -49,80 +51,24 @@ class Task:
     score: Callable[[str, list[np.ndarray]], dict[str, Any]]  # split, its outputs -> scores
     metric: str  # the score that chooses the epoch and goes into the table
     save: Callable[[nn.Module, Path], None]  # as a Hugging Face folder
-    write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, for people to read
+    write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, in the official format
+    predictions_suffix: str = "tsv"  # of that file's name
 
 
 @dataclass
 class Fit:
     """How one training went. `failure` says why it counts as failed, or is None."""
 
-    history: list[dict[str, float]] = field(default_factory=list)  # epoch, loss, dev, seconds
-    best_epoch: int = 0
-    dev: dict[str, Any] | None = None  # scores of the best epoch; None if the training broke down
+    history: list[dict[str, float]] = field(default_factory=list)  # epoch, loss, dev (if there is one), seconds
+    best_epoch: int = 0  # the last one where there is no dev split
+    dev: dict[str, Any] | None = None  # scores of the best epoch; None if the training broke down, or without dev
     failure: str | None = None
+    trained: bool = False  # all epochs went well, so that there is something to test
 
 
 def choose_device() -> torch.device:
     """The GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def layer_depths(names: list[str], prefix: str) -> dict[str, int]:
-    """Depth of each parameter: embeddings 0, layer i (from 0) i + 1, head the number of layers + 1.
-
-    `prefix` is the model's `base_model_prefix`: what does not start with it is the head. Parts of the encoder
-    that are neither embeddings nor a numbered layer (a last normalisation) go with the top layer. ALBERT's
-    shared layers are one.
-    """
-    layer = re.compile(r"\.(?:layers?|albert_layer_groups)\.(\d+)\.")
-    numbers = {name: int(found[1]) for name in names if name.startswith(prefix + ".") and (found := layer.search(name))}
-    top = max(numbers.values(), default=-1) + 1
-    depths = {}
-    for name in names:
-        if not name.startswith(prefix + "."):
-            depths[name] = top + 1
-        elif name in numbers:
-            depths[name] = numbers[name] + 1
-        else:
-            depths[name] = 0 if "embedding" in name else top
-    return depths
-
-
-def layer_learning_rates(names: list[str], prefix: str, config: FinetuneConfig) -> dict[str, float]:
-    """Peak learning rate of each parameter: config.learning_rate for the head, less by the decay for each
-    layer down.
-
-    With the reference's exponent everything below the head is one decay lower: a pooler that
-    google-research/electra no longer has is still counted (its issues 51 and 64).
-    """
-    depths = layer_depths(names, prefix)
-    head = max(depths.values())
-    extra = int(config.reference_layer_decay_exponent)
-    steps_down = {name: head - depth + (extra if depth < head else 0) for name, depth in depths.items()}
-    return {name: config.learning_rate * config.layer_decay**steps for name, steps in steps_down.items()}
-
-
-def make_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.AdamW:
-    """AdamW with one group for each (learning rate, weight decay); bias-corrected, which short runs need."""
-    parameters = dict(model.named_parameters())
-    rates = layer_learning_rates(list(parameters), getattr(model, "base_model_prefix", ""), config)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0  # biases and normalisation weights are vectors
-        groups.setdefault((rates[name], decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
-        eps=config.adam_epsilon,
-        fused=True,  # one pass over the weights, on CPUs too
-    )
-
-
-def schedule_factor(step: int, total: int, warmup_fraction: float) -> float:
-    """Learning rate of step 0, 1, ... total - 1 as a share of the peak: linear up, then down."""
-    warmup = int(total * warmup_fraction)
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / max(1, total - warmup)
 
 
 def epoch_batches(lengths: list[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -147,21 +93,28 @@ def run_model(model: nn.Module, task: Task, batch: Batch, bf16: bool) -> Tensor:
         return task.forward(model, batch).float()
 
 
+def progress(batches: list[list[int]], text: str) -> tqdm:
+    """A bar on a terminal, of rank 0 only."""
+    return tqdm(batches, desc=text, leave=False, disable=None if ranks.rank() == 0 else True)
+
+
 def predict(model: nn.Module, task: Task, features: list[Feature], config: FinetuneConfig) -> list[np.ndarray]:
-    """Outputs [rows, ...] for each input, in the order of `features`."""
+    """Outputs [rows, ...] for each input, in the order of `features`; every rank gets all of them."""
     model.eval()
     order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
     size = 2 * max(1, config.batch_size // config.gradient_accumulation)
-    outputs: list[Any] = [None] * len(features)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    ours: dict[int, np.ndarray] = {}
     with torch.inference_mode():
-        for start in tqdm(range(0, len(order), size), desc="predict", leave=False, disable=None):
-            chosen = order[start : start + size]
+        for chosen in progress(ranks.share(batches), "predict"):
             batch = task.collate([features[i] for i in chosen])
             rows = run_model(model, task, batch, config.bf16).cpu()
             parts = rows.split([task.rows(features[i]) for i in chosen])
-            for i, part in zip(chosen, parts, strict=True):
-                outputs[i] = part.numpy()
-    return outputs
+            ours |= {i: part.numpy() for i, part in zip(chosen, parts, strict=True)}
+    outputs: dict[int, np.ndarray] = {}
+    for part in ranks.gather(ours):
+        outputs |= part
+    return [outputs[i] for i in range(len(features))]
 
 
 def train_epoch(
@@ -170,38 +123,43 @@ def train_epoch(
     """One pass over the batches, `update` after each; the mean loss of an item (not finite if one is not)."""
     model.train()
     features = task.features["train"]
-    total, items = torch.zeros((), dtype=torch.float64), 0
-    for chosen in tqdm(batches, desc="train", leave=False, disable=None):
-        size = math.ceil(len(chosen) / config.gradient_accumulation)
-        parts = [task.collate([features[i] for i in chosen[k : k + size]]) for k in range(0, len(chosen), size)]
+    summed, items = torch.zeros((), dtype=torch.float64), 0
+    for chosen in progress(batches, "train"):
+        ours = ranks.share(chosen)
+        size = max(1, math.ceil(len(ours) / config.gradient_accumulation))
+        parts = [task.collate([features[i] for i in ours[k : k + size]]) for k in range(0, len(ours), size)]
         count = sum(part["items"] for part in parts)
+        # Divided by the items of the whole batch: the number of parts does not change the gradient. Where other
+        # ranks have some of them, these are known only once the gradients are added up, so by the inputs till then.
+        scale = count if ranks.world() == 1 else len(chosen)
         for part in parts:
-            # Divided by the items of the whole batch: the number of parts does not change the gradient.
-            loss = task.loss(run_model(model, task, part, config.bf16), part) / count
+            loss = task.loss(run_model(model, task, part, config.bf16), part) / scale
             loss.backward()
-            total = total.to(loss.device) + loss.detach() * count  # read once an epoch: no wait for the GPU each step
+            summed = summed.to(loss.device) + loss.detach() * scale  # read once an epoch: no wait for the GPU each step
+        ranks.sum_gradients(model, scale, count)
         items += count
         update()
-    return total.item() / items
+    summed, items = ranks.total(torch.stack([summed.cpu(), torch.tensor(items, dtype=torch.float64)])).tolist()
+    return summed / items
 
 
 def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
-    """Train `model` on the train split; it ends up with the weights of the epoch that is best on dev.
+    """Train `model` on the train split, on all ranks; it ends up with the weights of the epoch best on dev.
 
     Ends early when the loss is not finite (`failure` says so) or dev has not improved for `config.patience`
-    epochs.
+    epochs. Without a dev split it runs all epochs and keeps the last.
     """
     lengths = [len(feature["input_ids"]) for feature in task.features["train"]]
     total_steps = config.epochs * math.ceil(len(lengths) / config.batch_size)
+    prepare_layers(model, config)
+    ranks.start_together(model, seed)
     optimizer = make_optimizer(model, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule_factor(step, total_steps, config.warmup_fraction)
-    )
+    steps = itertools.count()
 
     def update() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        set_step(optimizer, next(steps), total_steps, config)
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad(set_to_none=True)
 
     result, best_weights = Fit(), None
@@ -211,17 +169,21 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
         if not math.isfinite(loss):
             result.failure, result.dev = f"the loss was not finite in epoch {epoch}", None
             return result
-        dev = task.score("dev", predict(model, task, task.features["dev"], config))
-        seconds = round(time.perf_counter() - started, 1)
-        result.history.append({"epoch": epoch, "loss": loss, "dev": dev[task.metric], "seconds": seconds})
-        score = f"dev {task.metric} {dev[task.metric]:.4f}"
-        tqdm.write(f"seed {seed} epoch {epoch}: loss {loss:.4f}, {score}, {seconds} s")
-        if result.dev is None or dev[task.metric] > result.dev[task.metric]:
+        dev = task.score("dev", predict(model, task, task.features["dev"], config)) if "dev" in task.features else {}
+        row = {"epoch": epoch, "loss": loss, "seconds": round(time.perf_counter() - started, 1)}
+        result.history.append({**row, **({"dev": dev[task.metric]} if dev else {})})
+        score = f"dev {task.metric} {dev[task.metric]:.4f}, " if dev else ""
+        ranks.say(f"seed {seed} epoch {epoch}: loss {loss:.4f}, {score}{row['seconds']} s")
+        if not dev:
+            result.best_epoch = epoch
+        elif result.dev is None or dev[task.metric] > result.dev[task.metric]:
             result.dev, result.best_epoch = dev, epoch
             best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         elif epoch - result.best_epoch >= config.patience:
             break
-    model.load_state_dict(best_weights)
-    if result.dev[task.metric] == 0:
-        result.failure = f"the dev score was 0 in all {len(result.history)} epochs"
+    result.trained = True
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
+        if result.dev[task.metric] == 0:
+            result.failure = f"the dev score was 0 in all {len(result.history)} epochs"
     return result

@@ -1,10 +1,11 @@
 """Repeat a finetuning with several seeds and write what came of it; a stopped run goes on where it was.
 
-Shared by every benchmark; nothing to run here. In the output folder:
+Shared by every benchmark; nothing to run here. In <output>/<benchmark variant>/<model>/:
 
-- `seed_0.json`, ...: scores, history and settings of one seed, written when it is done;
-- `seed_0.predictions.tsv`, ...: its test predictions, for inspection;
-- `model/`: the model of the seed with the best dev score, a Hugging Face folder;
+- `seed_0.json`, ...: scores, history and settings of one seed, written when it is done; where a benchmark has
+  folds, `seed_0.fold_0.json`, ... before it;
+- `seed_0.predictions.tsv`, ...: its test predictions, in the benchmark's own format;
+- `model/`: the model with the best dev score of all seeds, a Hugging Face folder;
 - `results.json`, written last: mean and standard deviation over the seeds, for finetuning.table.
 
 Scores are fractions (1.0 is perfect); the table prints percent. A failed run (loss not finite, or a dev score
@@ -13,28 +14,32 @@ of 0) is listed with its reason, counted, and left out of the mean. The standard
 """
 
 import json
+import math
 import os
 import platform
-import shlex
+import re
 import shutil
 import statistics
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from finetuning import ranks
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task, choose_device, fit, predict
+from finetuning.provenance import provenance
 
-NOT_COMPARED = {"model"}  # the name it is called by; its checksum is compared instead
+NOT_COMPARED = {"model", "published"}  # the name it is called by (its checksum is compared), others' scores
+PART_KEYS = ("seed", "failed", "test", "dev", "best_epoch", "history", "seconds", "ranks", "device")
+PART_FILE = re.compile(r"seed_\d+(\.fold_\d+)?\.json")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write beside `path` first, then rename: under the final name there is never half a file."""
+    """Write beside `path` first, then rename: under the final name there is never half a file. Rank 0 writes."""
+    if ranks.rank() != 0:
+        return
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
@@ -67,25 +72,43 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
     return found
 
 
-def finished_seeds(output: Path, run: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """Seeds already done in `output`; ValueError if they were done with other settings, data or weights."""
+def slug(text: str) -> str:
+    """A folder's name for `text`: lower case, anything but letters, digits, dot, plus and minus is a minus."""
+    name = re.sub(r"[^a-z0-9.+-]+", "-", text.lower())[-100:].strip("-.")
+    if not name:
+        raise ValueError(f"{text!r} has no letter or digit to name a folder of results by: give --model-name")
+    return name
+
+
+def run_folder(output: Path, run: dict[str, Any]) -> Path:
+    """Where the run that `run` describes writes: below `output` by benchmark variant and model."""
+    mark = "-nonstandard" if run["nonstandard_split"] else ""
+    return output / (slug(run["variant"]) + mark) / slug(run["model"])
+
+
+def check_output(output: Path) -> None:
+    """Refuse an output folder that cannot be one before any long work."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file: give a folder")
+
+
+def finished_parts(folder: Path, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By name (`seed_0`, `seed_0.fold_1`) what is done already; ValueError if with other settings, data or
+    weights.
+    """
     done = {}
-    for path in sorted(output.glob("seed_*.json")):
+    for path in sorted(folder.glob("seed_*.json")):
+        if not PART_FILE.fullmatch(path.name):
+            continue
         content = read_json(path)
         other = differences(content.get("run", {}), run)
         if other:
             raise ValueError(
-                f"--output {output} has results of another run, which differ in {other[0]}: choose another"
+                f"{folder} has results of another run, which differ in {other[0]}: choose another --output or "
+                "--model-name, or delete it"
             )
-        done[content["seed"]] = content
+        done[path.stem] = content
     return done
-
-
-def check_seeds(output: Path, run: dict[str, Any]) -> None:
-    """Refuse an output folder of another run before any long work; see `finished_seeds`."""
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file: give a folder")
-    finished_seeds(output, plain(run))
 
 
 def plain(content: Any) -> Any:
@@ -103,69 +126,155 @@ def make_deterministic(seed: int) -> None:
 
 def save_model(task: Task, model: torch.nn.Module, output: Path) -> None:
     """Put `model` into output/model, replacing what is there only once the new one is whole."""
-    temporary, final = output / "model.tmp", output / "model"
+    temporary, final, before = output / "model.tmp", output / "model", output / "model.old"
     shutil.rmtree(temporary, ignore_errors=True)
     task.save(model, temporary)
-    shutil.rmtree(final, ignore_errors=True)
+    shutil.rmtree(before, ignore_errors=True)
+    if final.exists():
+        final.replace(before)
     temporary.replace(final)
+    shutil.rmtree(before, ignore_errors=True)
 
 
-def run_seed(task: Task, config: FinetuneConfig, output: Path, seed: int, best_dev: float) -> dict[str, Any]:
-    """Train and test with one seed; saves the model if its dev score is above `best_dev`."""
+def clear_remains(folder: Path) -> None:
+    """What a run killed while it wrote has left: half a file or model; a model that was moved away is put back."""
+    before = folder / "model.old"
+    if before.exists() and not (folder / "model").exists():
+        before.replace(folder / "model")
+    for path in [before, *folder.glob("*.tmp")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def preference(part: dict[str, Any], metric: str) -> float:
+    """By what the model to keep is chosen: the dev score; without a dev split all are equal, the first is kept."""
+    if part["failed"]:
+        return -math.inf
+    return part["dev"][metric] if part["dev"] else 0.0
+
+
+def run_part(task: Task, config: FinetuneConfig, seed: int, prefix: Path, best: float) -> dict[str, Any]:
+    """Train and test once; writes predictions, and the model if it ranks above `best`.
+
+    `prefix` is the path of the part's files without what follows the name (`.../seed_0`).
+    """
     started = time.perf_counter()
     make_deterministic(seed)
     model = task.make_model().to(choose_device())
     result = fit(model, task, config, seed)
-    test = None
-    if result.dev is not None:
+    part = {"seed": seed, "failed": result.failure, "test": None, "dev": result.dev}
+    if result.trained:
         outputs = predict(model, task, task.features["test"], config)
-        test = task.score("test", outputs)
-        task.write_predictions(outputs, output / f"seed_{seed}.predictions.tsv")
-    if result.failure is None and result.dev[task.metric] > best_dev:
-        save_model(task, model, output)
+        part["test"] = task.score("test", outputs)
+        predictions = prefix.with_name(f"{prefix.name}.predictions.{task.predictions_suffix}")
+        if ranks.rank() == 0:
+            task.write_predictions(outputs, predictions)
+    if preference(part, task.metric) > best and ranks.rank() == 0:
+        save_model(task, model, prefix.parent)
     return {
-        "seed": seed,
-        "failed": result.failure,
-        "test": test,
-        "dev": result.dev,
+        **part,
         "best_epoch": result.best_epoch,
         "history": result.history,
         "seconds": round(time.perf_counter() - started, 1),
+        "ranks": ranks.world(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
     }
 
 
-def run_seeds(task: Task, run: dict[str, Any], config: FinetuneConfig, output: Path, seeds: int) -> dict[str, Any]:
-    """Run seeds 0 ... seeds - 1 that are not in `output` yet, and write and return results.json.
+def mean_of_folds(folds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """One seed's record from those of its folds: the mean scores; failed if a fold failed."""
 
-    `run` says what is run (benchmark, variant, model, split, config ...) and goes into every file. ValueError
-    if `output` holds seeds of a run that differs in any of it.
+    def mean(split: str) -> dict[str, float] | None:
+        scores = [flat_scores(fold[split]) for fold in folds if fold[split]]
+        if len(scores) < len(folds):
+            return None
+        return {name: statistics.fmean(row[name] for row in scores) for name in common(scores)}
+
+    failures = [f"fold {i}: {fold['failed']}" for i, fold in enumerate(folds) if fold["failed"]]
+    return {
+        "seed": folds[0]["seed"],
+        "failed": "; ".join(failures) or None,
+        "test": mean("test"),
+        "dev": mean("dev"),
+        "best_epoch": [fold["best_epoch"] for fold in folds],
+        "seconds": round(sum(fold["seconds"] for fold in folds), 1),
+        "ranks": folds[0]["ranks"],
+        "device": folds[0]["device"],
+        "folds": folds,
+    }
+
+
+def open_folder(folder: Path, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """`finished_parts`, in a folder that is there and has no remains of a killed run."""
+    done = finished_parts(folder, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_remains(folder)
+    return done
+
+
+def run_seeds(
+    tasks: list[Task], run: dict[str, Any], config: FinetuneConfig, folder: Path, seeds: int
+) -> dict[str, Any]:
+    """Run seeds 0 ... seeds - 1 that are not in `folder` yet, and write and return results.json.
+
+    With several tasks (folds) each seed trains on every one, and its score is their mean. `run` says what is
+    run (benchmark, variant, model, split, config ...) and goes into every file. ValueError if `folder` holds
+    results of a run that differs in any of it.
     """
-    if seeds < 1:
-        raise ValueError(f"--seeds {seeds}: at least one seed is needed")
-    check_seeds(output, run)
-    run = plain(run)
-    output.mkdir(parents=True, exist_ok=True)
-    done = finished_seeds(output, run)
+    run, metric = plain(run), tasks[0].metric
+    done = ranks.from_first(lambda: open_folder(folder, run))
     for seed in range(seeds):
-        if seed in done:
-            tqdm.write(f"seed {seed} is already in {output}")
+        if f"seed_{seed}" in done:
+            ranks.say(f"seed {seed} is already in {folder}")
             continue
-        best_dev = max((other["dev"][task.metric] for other in done.values() if not other["failed"]), default=-1.0)
-        done[seed] = {**run_seed(task, config, output, seed, best_dev), "run": run}
-        write_json(output / f"seed_{seed}.json", done[seed])
-    results = {**run, **summary([done[seed] for seed in range(seeds)], task.metric)}
-    write_json(output / "results.json", {**results, "versions": versions(), "command": command()})
+        names = [f"seed_{seed}.fold_{i}" for i in range(len(tasks))] if len(tasks) > 1 else [f"seed_{seed}"]
+        for name, task in zip(names, tasks, strict=True):
+            if name in done:
+                continue
+            best = max((preference(part, metric) for part in done.values() if "folds" not in part), default=-math.inf)
+            done[name] = {**run_part(task, config, seed, folder / name, best), "run": run, **provenance()}
+            write_json(folder / f"{name}.json", done[name])
+        if len(tasks) > 1:
+            folds = [{key: done[name][key] for key in PART_KEYS} for name in names]
+            done[f"seed_{seed}"] = {**mean_of_folds(folds, metric), "run": run, **provenance()}
+            write_json(folder / f"seed_{seed}.json", done[f"seed_{seed}"])
+    results = {**run, **summary([done[f"seed_{seed}"] for seed in range(seeds)], metric), **provenance()}
+    write_json(folder / "results.json", results)
     return results
 
 
+def flat_scores(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """All numbers in a task's scores, those of classes too, as `types.Chemical.f1-score`."""
+    flat = {}
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            flat |= flat_scores(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float)):
+            flat[prefix + name] = value
+    return flat
+
+
+def common(rows: list[dict[str, float]]) -> list[str]:
+    """The names that every row has, in the order of the first."""
+    return [name for name in rows[0] if all(name in row for row in rows)]
+
+
+def spread(values: list[float]) -> float | None:
+    """Standard deviation of a sample (n - 1); None for fewer than two."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
 def summary(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Mean, standard deviation and number of failed runs, and one line for each seed."""
-    good = [run["test"][metric] for run in runs if not run["failed"]]
-    best = max((run for run in runs if not run["failed"]), key=lambda run: run["dev"][metric], default=None)
+    """Mean, standard deviation and number of failed runs, one line for each seed, and every other score."""
+    rows = [flat_scores(run["test"]) for run in runs if not run["failed"]]
+    good = [row[metric] for row in rows]
+    columns = {name: [row[name] for row in rows] for name in common(rows)} if rows else {}
+    best = max((run for run in runs if not run["failed"]), key=lambda run: preference(run, metric), default=None)
     return {
         "mean": statistics.fmean(good) if good else None,
-        "std": statistics.stdev(good) if len(good) > 1 else None,
+        "std": spread(good),
         "failed": len(runs) - len(good),
         "seeds": [
             {
@@ -178,17 +287,5 @@ def summary(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
             for run in runs
         ],
         "best_seed": best["seed"] if best else None,
+        "scores": {name: {"mean": statistics.fmean(values), "std": spread(values)} for name, values in columns.items()},
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the scores depend on."""
-    packages = ("torch", "transformers", "tokenizers", "numpy", "seqeval")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
-
-
-def command() -> str:
-    """The command line as it was typed, `python -m` included."""
-    module = getattr(sys.modules.get("__main__"), "__spec__", None)
-    program = f"python -m {module.name}" if module else f"python {sys.argv[0]}"
-    return " ".join([program, shlex.join(sys.argv[1:])])

@@ -6,101 +6,68 @@ every benchmark lists the sizes of its published variants, and files of other si
 user says that they are meant (`--nonstandard-split`); the result then carries that mark.
 """
 
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from finetuning.config import FinetuneConfig
-from finetuning.conll import UNTYPED, TaggedFile
 
 SPLITS = ("train", "dev", "test")
+Sizes = dict[str, tuple[int, ...]]  # what is counted ("sentences", "Chemical") -> its number in each split
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One published form of a benchmark, known by its sizes: (train, dev, test)."""
+    """One published form of a benchmark, known by its sizes in train, dev and test."""
 
-    name: str
-    sentences: tuple[int, int, int]
-    entities: dict[str, tuple[int, int, int]]  # by the type in the files; UNTYPED where the tags are bare
-    rename: dict[str, str] | None = None  # types that get another name than in the files
+    name: str  # what the table calls it; two protocols never share a name
+    sizes: Sizes
+    rename: dict[str, str] | None = None  # labels or types that get another name than in the files
     published: tuple[tuple[str, float, str], ...] = ()  # (model, score in percent, source)
     standard: bool = True  # a published split: only then may a score stand beside published ones
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a benchmark script says of itself."""
+    """What a benchmark script says of itself; the two functions are its family's and are given the Benchmark."""
 
     name: str
-    variants: tuple[Variant, ...]
+    variants: tuple[Variant, ...]  # none: every folder is a data set of its own (finetuning.ner)
     defaults: FinetuneConfig
+    prepare: Callable[["Benchmark", Namespace, FinetuneConfig], Any]  # read, check, build: a command.Prepared
+    score_file: Callable[["Benchmark", Namespace], dict[str, Any]]  # --data, --predictions, --split -> scores
+    add_flags: Callable[[ArgumentParser], None] | None = None  # its own flags and its family's
 
 
-def sizes(files: dict[str, TaggedFile]) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
-    """Sentences, and entities of each type, in train, dev and test."""
-    counts = [files[split].entity_counts() for split in SPLITS]
-    types = sorted(set().union(*counts))
-    sentences = tuple(len(files[split].sentences) for split in SPLITS)
-    return sentences, {name: tuple(count.get(name, 0) for count in counts) for name in types}
-
-
-def describe(sentences: tuple[int, ...], entities: dict[str, tuple[int, ...]]) -> str:
+def describe(sizes: Sizes) -> str:
     """Sizes in words: `4,560 / 4,581 / 4,797 sentences, 5,203 / 5,347 / 5,385 Chemical`."""
-    parts = [(sentences, "sentences"), *((numbers, name) for name, numbers in entities.items())]
-    return ", ".join(" / ".join(f"{number:,}" for number in numbers) + f" {name}" for numbers, name in parts)
+    return ", ".join(f"{' / '.join(f'{number:,}' for number in numbers)} {name}" for name, numbers in sizes.items())
 
 
-def recognise(benchmark: Benchmark, files: dict[str, TaggedFile], nonstandard: bool) -> Variant:
-    """The published variant that the files are; its types are renamed in `files`.
+def recognise(benchmark: Benchmark, found: Sizes, folder: Path, nonstandard: bool, name: str = "") -> Variant:
+    """The published variant whose sizes are `found`, those of the files in `folder`.
 
     Other sizes are a ValueError with the sizes expected and found, or, if `nonstandard`, a variant of their
-    own without published scores. Types that no variant has are refused in either case: it is another
-    benchmark.
+    own without published scores, called `name` (else as the only variant that counts the same things, else as
+    the benchmark). A label or type that no variant has is refused in either case: it is another benchmark.
     """
-    found = sizes(files)
-    folder = files["train"].path.parent
     for variant in benchmark.variants:
-        if (variant.sentences, variant.entities) == found:
-            return rename_types(variant, files)
-    known = set().union(*(variant.entities for variant in benchmark.variants))
-    strange = sorted(set(found[1]) - known)
+        if variant.sizes == found:
+            return variant
+    alike = [variant for variant in benchmark.variants if set(variant.sizes) == set(found)]
+    known = sorted(set().union(*(variant.sizes for variant in benchmark.variants)))
+    strange = sorted(set(found) - set(known)) if known else []
     if strange:
-        raise ValueError(f"{folder} has entities of type {', '.join(strange)}; {benchmark.name} has {sorted(known)}")
-    alike = [variant for variant in benchmark.variants if set(variant.entities) == set(found[1])]
-    if not nonstandard:
-        wanted = "; ".join(
-            f"{variant.name} has {describe(variant.sentences, variant.entities)}"
-            for variant in alike or benchmark.variants
-        )
+        raise ValueError(f"{folder} has {', '.join(strange)}; {benchmark.name} has only {', '.join(known)}")
+    if benchmark.variants and not nonstandard:
+        wanted = "; ".join(f"{variant.name} has {describe(variant.sizes)}" for variant in alike or benchmark.variants)
+        order = " (train / dev / test)" if all(len(numbers) == 3 for numbers in found.values()) else ""
         raise ValueError(
-            f"{folder} is not a published split of {benchmark.name}: expected (train / dev / test) {wanted}; "
-            f"found {describe(*found)}; get the published files, or add --nonstandard-split to score these "
+            f"{folder} is not a published split of {benchmark.name}: expected{order} {wanted}; "
+            f"found {describe(found)}; get the published files, or add --nonstandard-split to score these "
             "as a split of their own"
         )
-    empty = [split for split in SPLITS if not files[split].entity_counts()]
-    if empty:
-        raise ValueError(f"{files[empty[0]].path} has no entity: there is nothing to learn or to score")
-    names = "untyped" if set(found[1]) == {UNTYPED} else "+".join(found[1]).lower()
-    return Variant(f"{benchmark.name} {names}", *found, standard=False)
-
-
-def rename_types(variant: Variant, files: dict[str, TaggedFile]) -> Variant:
-    """Give the entities in `files` the variant's names of their types (bare tags then have one)."""
-    for old, new in (variant.rename or {}).items():
-        for file in files.values():
-            for sentence in file.sentences:
-                sentence.tags[:] = [tag[:2] + new if tag[2:] == old else tag for tag in sentence.tags]
-    return variant
-
-
-def split_record(file: TaggedFile) -> dict[str, Any]:
-    """What results.json says of one split."""
-    return {
-        "file": file.path.name,
-        "sha256": file.sha256,
-        "columns": file.columns,
-        "scheme": file.scheme,
-        "sentences": len(file.sentences),
-        "words": sum(len(sentence.words) for sentence in file.sentences),
-        "entities": file.entity_counts(),
-    }
+    fallback = alike[0].name if len(alike) == 1 else benchmark.name
+    return Variant(name or fallback, found, standard=False)

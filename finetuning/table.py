@@ -41,9 +41,11 @@ def find_results(folders: list[Path]) -> list[dict[str, Any]]:
 
 
 def split_note(results: dict[str, Any]) -> str:
-    """`train / dev / test 4,560 / 4,581 / 4,797 sentences`, marked if nonstandard."""
-    sizes = " / ".join(f"{part['sentences']:,}" for part in results["split"].values())
-    return f"{'nonstandard' if results['nonstandard_split'] else 'published'}: {sizes} sentences"
+    """`4,560 / 4,581 / 4,797 sentences` of train, dev and test (of what is counted first), marked if nonstandard."""
+    counts = {key: value for key, value in next(iter(results["split"].values())).items() if isinstance(value, int)}
+    unit = next(iter(counts))
+    sizes = " / ".join(f"{part[unit]:,}" for part in results["split"].values())
+    return f"{'nonstandard' if results['nonstandard_split'] else 'published'}: {sizes} {unit}"
 
 
 def score_text(mean: float | None, std: float | None) -> str:

@@ -13,10 +13,8 @@ Shared by the entity benchmarks; run one of those, for example `python -m finetu
    file counts.
 """
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,12 @@ from torch import Tensor, nn, tensor
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 from finetuning import encoder
-from finetuning.config import FinetuneConfig, add_arguments, config_from
-from finetuning.conll import SCHEMES, Sentence, iob2_tags, iob_spans, read_splits
+from finetuning.command import Prepared
+from finetuning.config import FinetuneConfig
+from finetuning.conll import SCHEMES, UNTYPED, Sentence, TaggedFile, iob2_tags, iob_spans, read_file, read_splits
 from finetuning.loop import Batch, Feature, Task
-from finetuning.results import check_seeds, run_seeds
-from finetuning.splits import Benchmark, recognise, split_record
+from finetuning.results import write_json
+from finetuning.splits import Benchmark, Sizes, Variant, recognise
 
 METRIC = "entity-level F1"
 
@@ -145,7 +144,7 @@ def entity_scores(gold: list[list[str]], predicted: list[list[str]]) -> dict[str
     return {METRIC: total.pop("f1-score"), **total, "types": types}
 
 
-def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: FinetuneConfig) -> Task:
+def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: FinetuneConfig, benchmark: str = "") -> Task:
     """The Task of tagging these splits (IOB2) with the encoder `model`, a folder or a hub name."""
     settings = encoder.load_config(model)
     tokenizer = encoder.load_tokenizer(model, settings)
@@ -160,6 +159,14 @@ def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: Finet
         for split, part in sentences.items()
     }
     gold = {split: [one.tags for one in part] for split, part in sentences.items()}
+    record = {
+        "family": "tagging",
+        "benchmark": benchmark,
+        "labels": labels,
+        "metric": METRIC,
+        "max_length": capacity + 2,
+        "overlap": min(config.overlap, capacity // 2),
+    }
 
     def make_model() -> nn.Module:
         names = {"id2label": dict(enumerate(labels)), "label2id": label_ids}
@@ -173,6 +180,7 @@ def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: Finet
         with encoder.quiet_transformers():
             network.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+        write_json(folder / "task.json", record)
 
     def write_predictions(outputs: list[np.ndarray], path: Path) -> None:
         tags = predicted_tags(features["test"], outputs, labels)
@@ -203,59 +211,80 @@ def write_tags(sentences: list[Sentence], predicted: list[list[str]], path: Path
     temporary.replace(path)
 
 
-def run(benchmark: Benchmark, options: argparse.Namespace) -> dict[str, Any]:
-    """Read, check, train and score as the flags say; returns what results.json holds."""
-    files = read_splits(options.data, options.tag_scheme)
-    variant = recognise(benchmark, files, options.nonstandard_split)
-    settings = encoder.load_config(options.model)
-    config = config_from(options).for_hidden_size(settings.hidden_size)
-    description = {
-        "benchmark": benchmark.name,
-        "variant": variant.name,
-        "model": options.model_name or options.model,
-        "model_fingerprint": encoder.fingerprint(options.model, settings),
-        "metric": METRIC,
-        "nonstandard_split": not variant.standard,
-        "published": [list(row) for row in variant.published],
-        "split": {split: split_record(file) for split, file in files.items()},
-        "config": asdict(config),
+def sizes(files: dict[str, TaggedFile]) -> Sizes:
+    """Sentences, and entities of each type, in train, dev and test."""
+    counts = {split: file.entity_counts() for split, file in files.items()}
+    types = sorted(set().union(*counts.values()))
+    return {
+        "sentences": tuple(len(file.sentences) for file in files.values()),
+        **{name: tuple(count.get(name, 0) for count in counts.values()) for name in types},
     }
-    check_seeds(options.output, description)
-    task = tagging_task({split: file.sentences for split, file in files.items()}, options.model, config)
-    inputs = {split: len(features) for split, features in task.features.items()}
-    print(f"{variant.name}{'' if variant.standard else ' (nonstandard split)'}: inputs {inputs}", flush=True)
-    return run_seeds(task, description, config, options.output, options.seeds)
 
 
-def main(benchmark: Benchmark, description: str, arguments: list[str] | None = None) -> None:
-    """Command line of an entity benchmark; a user's mistake ends it with one sentence and exit status 1."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", required=True, help="Hugging Face encoder: a folder (an export), or a hub name.")
-    parser.add_argument("--data", required=True, type=Path, help="Folder with the benchmark's files as distributed.")
-    parser.add_argument("--output", required=True, type=Path, help="Folder for scores, predictions and best model.")
-    parser.add_argument("--seeds", type=int, default=5, help="Number of runs, seeds 0, 1, ... (default: 5).")
-    parser.add_argument("--model-name", help="What the table calls the model (default: the value of --model).")
-    parser.add_argument(
-        "--nonstandard-split",
-        action="store_true",
-        help="Run on files of other than the published sizes; the result is marked, apart in the table.",
-    )
+def rename_types(files: dict[str, TaggedFile], rename: dict[str, str]) -> None:
+    """Give the entities in `files` the variant's names of their types (bare tags then have one)."""
+    for file in files.values():
+        for sentence in file.sentences:
+            sentence.tags[:] = [
+                f"{tag[:2]}{rename.get(tag[2:], tag[2:])}" if tag != "O" else tag for tag in sentence.tags
+            ]
+
+
+def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, TaggedFile], Variant]:
+    """The files of --data, checked against the published sizes, with the variant's names of the types."""
+    files = read_splits(options.data, options.tag_scheme)
+    found = sizes(files)
+    types = [name for name in found if name != "sentences"]
+    name = f"{benchmark.name} {'untyped' if types == [UNTYPED] else '+'.join(types).lower()}"
+    variant = recognise(benchmark, found, options.data, options.nonstandard_split, name)
+    for file in files.values():
+        if not file.entity_counts():
+            raise ValueError(f"{file.path} has no entity: there is nothing to learn or to score")
+    rename_types(files, variant.rename or {})
+    return files, variant
+
+
+def split_record(file: TaggedFile) -> dict[str, Any]:
+    """What results.json says of one split."""
+    return {
+        "file": file.path.name,
+        "sha256": file.sha256,
+        "sentences": len(file.sentences),
+        "words": sum(len(sentence.words) for sentence in file.sentences),
+        "entities": file.entity_counts(),
+        "columns": file.columns,
+        "scheme": file.scheme,
+    }
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """The flags that only entity benchmarks have."""
     parser.add_argument(
         "--tag-scheme",
         choices=SCHEMES,
         help="Scheme of the tags; only needed where the files do not show it, which is then said.",
     )
-    add_arguments(parser, benchmark.defaults)
-    options = parser.parse_args(arguments)
-    try:
-        results = run(benchmark, options)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    mean = "none (every run failed)" if results["mean"] is None else f"{100 * results['mean']:.2f}"
-    spread = "" if results["std"] is None else f" ± {100 * results['std']:.2f}"
-    print(
-        f"{results['variant']}: {METRIC} {mean}{spread} on test, {len(results['seeds'])} seeds, "
-        f"{results['failed']} failed; written to {options.output / 'results.json'}"
+
+
+def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) -> Prepared:
+    """Read, check and turn into inputs as the flags say."""
+    files, variant = read_variant(benchmark, options)
+    sentences = {split: file.sentences for split, file in files.items()}
+    return Prepared(
+        variant=variant,
+        tasks=[tagging_task(sentences, options.model, config, benchmark.name)],
+        metric=METRIC,
+        split={split: split_record(file) for split, file in files.items()},
+        texts={split: [("", " ".join(one.words)) for one in part] for split, part in sentences.items()},
+    )
+
+
+def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
+    """Scores of --predictions (the last column of each line is the tag) on --split of --data."""
+    files, _ = read_variant(benchmark, options)
+    gold, ours = files[options.split].sentences, read_file(options.predictions, columns=(2, 3, 4))
+    if [one.words for one in ours.sentences] != [one.words for one in gold]:
+        raise ValueError(f"{options.predictions} has other sentences or words than {files[options.split].path}")
+    return entity_scores(
+        [one.tags for one in gold], [iob2_tags(iob_spans(one.tags), len(one.tags)) for one in ours.sentences]
     )

@@ -12,6 +12,7 @@ import pytest
 from finetuning import bc5cdr
 from finetuning.conll import read_splits
 from finetuning.splits import recognise
+from finetuning.tagging import rename_types, sizes
 from tests.finetuning.samples import SENTENCES, write_benchmark
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +25,10 @@ def command(model, data, output, *more):
 
 
 def run(model, data, output, *more):
-    bc5cdr.main(command(model, data, output, "--nonstandard-split", *more))
-    return json.loads((output / "results.json").read_text())
+    """Results of a run whose model is called tiny, and which is the only one of this variant in `output`."""
+    bc5cdr.main(command(model, data, output, "--nonstandard-split", "--model-name", "tiny", *more))
+    (path,) = output.glob("*/tiny/results.json")
+    return json.loads(path.read_text())
 
 
 def error_of(capsys, *arguments):
@@ -38,7 +41,8 @@ def error_of(capsys, *arguments):
 
 def test_files_to_results(tiny_model, benchmark_folder, tmp_path):
     output = tmp_path / "out"
-    results = run(tiny_model, benchmark_folder, output, "--seeds", "2", "--model-name", "tiny")
+    results = run(tiny_model, benchmark_folder, output, "--seeds", "2")
+    folder = output / "bc5cdr-chemical+disease-nonstandard" / "tiny"
     assert (results["benchmark"], results["variant"]) == ("BC5CDR", "BC5CDR chemical+disease")
     assert results["model"] == "tiny"
     assert results["metric"] == "entity-level F1"
@@ -53,14 +57,16 @@ def test_files_to_results(tiny_model, benchmark_folder, tmp_path):
     assert results["std"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
     assert results["config"]["learning_rate"] == 3e-3
     assert {"python", "torch", "transformers", "seqeval"} <= set(results["versions"])
-    seed = json.loads((output / "seed_1.json").read_text())
+    seed = json.loads((folder / "seed_1.json").read_text())
     assert seed["test"]["entity-level F1"] == scores[1]
     assert seed["test"]["entities"] == 12  # all gold entities of the file
     assert len(seed["history"]) == 15
-    predictions = (output / "seed_0.predictions.tsv").read_text()
+    predictions = (folder / "seed_0.predictions.tsv").read_text()
     assert predictions.count("\n\n") == len(SENTENCES)
-    assert (output / "model" / "model.safetensors").is_file()
-    assert not list(output.glob("*.tmp"))
+    assert (folder / "model" / "model.safetensors").is_file()
+    task = json.loads((folder / "model" / "task.json").read_text())
+    assert (task["family"], task["benchmark"], task["labels"][1]) == ("tagging", "BC5CDR", "B-Chemical")
+    assert not list(output.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,7 @@ def test_other_types_and_empty_splits_are_refused_even_if_nonstandard(tiny_model
     original = (benchmark_folder / "test.tsv").read_text()
     (benchmark_folder / "test.tsv").write_text(original.replace("Disease", "protein"))
     message = error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split")
-    assert "entities of type protein" in message
+    assert "has protein; BC5CDR has only Chemical, Disease, Entity, sentences" in message
     (benchmark_folder / "test.tsv").write_text("a\tO\n")
     message = error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split")
     assert "test.tsv has no entity" in message
@@ -109,13 +115,14 @@ def test_other_types_and_empty_splits_are_refused_even_if_nonstandard(tiny_model
 def test_a_stopped_run_goes_on(tiny_model, benchmark_folder, tmp_path):
     """Seed 0 is not run again, seed 1 is; together they are what one run of both gives."""
     output = tmp_path / "out"
+    folder = output / "bc5cdr-chemical+disease-nonstandard" / "tiny"
     run(tiny_model, benchmark_folder, output, "--seeds", "1")
-    (output / "results.json").unlink()
-    marked = json.loads((output / "seed_0.json").read_text())
+    (folder / "results.json").unlink()
+    marked = json.loads((folder / "seed_0.json").read_text())
     marked["seconds"] = -1
-    (output / "seed_0.json").write_text(json.dumps(marked))
-    ours = run(tiny_model, benchmark_folder, output, "--seeds", "2", "--model-name", "called otherwise")
-    assert json.loads((output / "seed_0.json").read_text())["seconds"] == -1
+    (folder / "seed_0.json").write_text(json.dumps(marked))
+    ours = run(tiny_model, benchmark_folder, output, "--seeds", "2")
+    assert json.loads((folder / "seed_0.json").read_text())["seconds"] == -1
     theirs = run(tiny_model, benchmark_folder, tmp_path / "whole", "--seeds", "2")
     assert ours["seeds"] == theirs["seeds"]
     assert (ours["mean"], ours["std"]) == (theirs["mean"], theirs["std"])
@@ -123,25 +130,17 @@ def test_a_stopped_run_goes_on(tiny_model, benchmark_folder, tmp_path):
 
 def test_another_configuration_or_data_in_the_same_folder_is_an_error(tiny_model, benchmark_folder, tmp_path, capsys):
     output = tmp_path / "out"
+    results = output / "bc5cdr-chemical+disease-nonstandard" / "tiny" / "results.json"
     run(tiny_model, benchmark_folder, output, "--seeds", "1", "--epochs", "1")
-    before = (output / "results.json").read_bytes()
-    message = error_of(
-        capsys,
-        tiny_model,
-        benchmark_folder,
-        output,
-        "--nonstandard-split",
-        "--epochs",
-        "1",
-        "--overlap",
-        "32",
-    )
+    before = results.read_bytes()
+    more = ["--nonstandard-split", "--model-name", "tiny", "--epochs", "1"]
+    message = error_of(capsys, tiny_model, benchmark_folder, output, *more, "--overlap", "32")
     assert "differ in config.overlap (64, now 32): choose another" in message
     with (benchmark_folder / "train.tsv").open("a") as file:
         file.write("more\tO\n")
-    message = error_of(capsys, tiny_model, benchmark_folder, output, "--nonstandard-split", "--epochs", "1")
+    message = error_of(capsys, tiny_model, benchmark_folder, output, *more)
     assert "differ in split.train." in message
-    assert (output / "results.json").read_bytes() == before
+    assert results.read_bytes() == before
 
 
 def test_failed_seeds_are_counted_and_left_out(tiny_model, benchmark_folder, tmp_path):
@@ -154,7 +153,7 @@ def test_failed_seeds_are_counted_and_left_out(tiny_model, benchmark_folder, tmp
     assert results["failed"] == 2
     assert (results["mean"], results["std"], results["best_seed"]) == (None, None, None)
     assert all("dev score was 0" in row["failed"] for row in results["seeds"])
-    assert not (tmp_path / "out" / "model").exists()
+    assert not list((tmp_path / "out").rglob("model"))
 
 
 @pytest.mark.parametrize(
@@ -173,12 +172,13 @@ def test_command_line_as_typed(tiny_model, benchmark_folder, tmp_path):
         line = [sys.executable, "-m", "finetuning.bc5cdr", *arguments]
         return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    more = ["--nonstandard-split", "--seeds", "1", "--epochs", "2"]
+    more = ["--nonstandard-split", "--model-name", "Tiny model", "--seeds", "1", "--epochs", "2"]
     done = call(*command(tiny_model, benchmark_folder, tmp_path / "out", *more))
     assert done.returncode == 0, done.stderr
     assert "seed 0 epoch 2: loss" in done.stdout
     assert done.stderr == ""  # no warnings, and no progress bar where there is no terminal
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    (path,) = (tmp_path / "out").glob("*/tiny-model/results.json")
+    results = json.loads(path.read_text())
     assert results["command"].startswith("python -m finetuning.bc5cdr --model ")
     refused = call(*command(tmp_path / "no" / "model", benchmark_folder, tmp_path / "out2", *more))
     assert refused.returncode == 1
@@ -224,11 +224,12 @@ def test_files_as_distributed(tmp_path, archive, name, scheme, entities):
         tar.extractall(tmp_path, filter="data")
     (folder,) = {file.parent for file in tmp_path.rglob("t*t*.t*")}
     files = read_splits(folder)
-    variant = recognise(bc5cdr.BENCHMARK, files, nonstandard=False)
+    variant = recognise(bc5cdr.BENCHMARK, sizes(files), folder, nonstandard=False)
     assert (variant.name, variant.standard) == (name, True)
     assert {file.scheme for file in files.values()} == {scheme}
     sentences = (3942, 3949, 4139) if scheme == "IOB1" else (4560, 4581, 4797)
     assert tuple(len(file.sentences) for file in files.values()) == sentences
+    rename_types(files, variant.rename or {})
     counts = [file.entity_counts() for file in files.values()]
     assert {kind: tuple(count[kind] for count in counts) for kind in entities} == entities
     assert all(set(count) == set(entities) for count in counts)

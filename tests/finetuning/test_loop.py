@@ -1,36 +1,18 @@
-"""Learning rates, schedule, batches, the training loop and the command-line settings."""
+"""Batches, the training loop and the command-line settings."""
 
 from argparse import ArgumentParser
 from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AlbertConfig, AutoModelForTokenClassification, ModernBertConfig
 
 from finetuning.config import FinetuneConfig, add_arguments, config_from
 from finetuning.conll import Sentence
-from finetuning.loop import (
-    epoch_batches,
-    fit,
-    layer_depths,
-    layer_learning_rates,
-    make_optimizer,
-    predict,
-    schedule_factor,
-    train_epoch,
-)
+from finetuning.loop import epoch_batches, fit, predict, train_epoch
 from finetuning.tagging import METRIC, tagging_task
 from tests.finetuning.samples import SENTENCES, pairs
 
 QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1.0, epochs=40, patience=40, batch_size=4)
-NAMES = [
-    "electra.embeddings.word_embeddings.weight",
-    "electra.embeddings_project.weight",
-    "electra.encoder.layer.0.output.dense.weight",
-    "electra.encoder.layer.1.output.dense.weight",
-    "electra.encoder.layer.2.output.dense.weight",
-    "classifier.weight",
-]
 
 
 @pytest.fixture
@@ -38,54 +20,6 @@ def task(tiny_model):
     """Train = dev = test = the eight samples."""
     sentences = [Sentence(*map(list, zip(*pairs(sentence), strict=True))) for sentence in SENTENCES]
     return tagging_task({"train": sentences, "dev": sentences, "test": sentences}, str(tiny_model), QUICK)
-
-
-def test_layer_learning_rates_as_numbers():
-    config = FinetuneConfig(learning_rate=1.0, layer_decay=0.5)
-    ours = layer_learning_rates(NAMES, "electra", config)
-    assert [ours[name] for name in NAMES] == [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]
-    reference = layer_learning_rates(NAMES, "electra", replace(config, reference_layer_decay_exponent=True))
-    # google-research/electra: embeddings 0, layers 1 ... n, head n + 2; lr * decay^(n + 2 - depth)
-    assert [reference[name] for name in NAMES] == [1 / 32, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0]
-
-
-def test_layers_are_found_in_other_architectures():
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
-    modern = AutoModelForTokenClassification.from_config(ModernBertConfig(**shape, vocab_size=99, pad_token_id=0))
-    depths = layer_depths([name for name, _ in modern.named_parameters()], modern.base_model_prefix)
-    assert depths["model.embeddings.tok_embeddings.weight"] == 0
-    assert depths["model.layers.2.mlp.Wi.weight"] == depths["model.final_norm.weight"] == 3
-    assert depths["classifier.weight"] == depths["head.dense.weight"] == 4
-    albert = AutoModelForTokenClassification.from_config(AlbertConfig(**shape, embedding_size=8, vocab_size=99))
-    depths = layer_depths([name for name, _ in albert.named_parameters()], albert.base_model_prefix)
-    assert depths["albert.encoder.embedding_hidden_mapping_in.weight"] == 0
-    assert depths["albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"] == 1
-    assert depths["classifier.weight"] == 2
-
-
-def test_optimizer_groups(task):
-    model = task.make_model()
-    optimizer = make_optimizer(model, FinetuneConfig(learning_rate=1.0, layer_decay=0.5, weight_decay=0.01))
-    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    found = {name: group_of[id(p)] for name, p in model.named_parameters()}
-    assert len(found) == sum(len(group["params"]) for group in optimizer.param_groups)
-    rates = {name: group["lr"] for name, group in found.items()}
-    assert rates["electra.embeddings.word_embeddings.weight"] == 1 / 8
-    assert rates["electra.encoder.layer.0.attention.self.query.weight"] == 1 / 4
-    assert rates["electra.encoder.layer.1.output.LayerNorm.bias"] == 1 / 2
-    assert rates["classifier.bias"] == 1.0
-    decayed = {name for name, group in found.items() if group["weight_decay"] == 0.01}
-    assert {name for name in found if name not in decayed} == {
-        name for name in found if name.endswith("bias") or "LayerNorm" in name
-    }
-
-
-def test_schedule():
-    factors = [schedule_factor(step, 20, 0.1) for step in range(20)]
-    assert factors[:3] == [0.5, 1.0, 1.0]
-    assert factors[-1] == pytest.approx(1 / 18)
-    assert all(a > b for a, b in zip(factors[2:], factors[3:], strict=False))
-    assert schedule_factor(0, 5, 0.0) == 1.0
 
 
 def test_batches_hold_everything_once_and_depend_on_seed_and_epoch():

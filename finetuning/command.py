@@ -1,0 +1,143 @@
+"""The command line that every benchmark shares. Nothing to run here; run a benchmark, for example
+
+    python -m finetuning.bc5cdr --model DIR --data DIR --output DIR --seeds 5
+
+or on several GPUs, each with a part of every batch (finetuning.ranks),
+
+    deepspeed --num_gpus 4 --module finetuning.bc5cdr --model DIR --data DIR --output DIR --seeds 5
+
+1. Read and check the files and build the model inputs: the benchmark's own `prepare`.
+2. Train and test with every seed: finetuning.results.
+3. Print the mean of the test scores; any mistake of the user ends the program with one sentence and status 1.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from finetuning import encoder, ranks
+from finetuning.config import FinetuneConfig, add_arguments, config_from
+from finetuning.loop import Task
+from finetuning.results import check_output, run_folder, run_seeds
+from finetuning.splits import Benchmark, Variant
+
+
+@dataclass
+class Prepared:
+    """A benchmark read, checked and turned into model inputs."""
+
+    variant: Variant
+    tasks: list[Task]  # one, or one a fold: the score of a seed is then the mean over the folds
+    metric: str  # the same in every task
+    split: dict[str, dict[str, Any]]  # of each split "file", "sha256" and counts; the table shows the first count
+    texts: dict[str, list[tuple[str, str]]]  # of each split (document id such as "pmid:123" or "", text)
+
+
+def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentParser:
+    """The shared flags, the benchmark's own and one for each field of FinetuneConfig."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model", required=True, help="Hugging Face encoder: a folder (an export), or a hub name.")
+    parser.add_argument("--data", required=True, type=Path, help="Folder with the benchmark's files as distributed.")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        help="Folder of all results; this run writes into BENCHMARK/MODEL below it.",
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="Number of runs, seeds 0, 1, ... (default: 5).")
+    parser.add_argument("--model-name", help="What the table calls the model (default: the value of --model).")
+    parser.add_argument(
+        "--nonstandard-split",
+        action="store_true",
+        help="Run on files of other than the published sizes; the result is marked, apart in the table.",
+    )
+    parser.add_argument(
+        "--train-split",
+        metavar="NAME",
+        help="Train on the files of this split, where there are none of the train split (needs --nonstandard-split).",
+    )
+    parser.add_argument(
+        "--train-on-dev",
+        action="store_true",
+        help="Train on train and dev together, --epochs long, and keep the last epoch (no early stopping).",
+    )
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # from the deepspeed launcher; LOCAL_RANK has it too
+    # --search and --corpus come here.
+    if benchmark.add_flags:
+        benchmark.add_flags(parser)
+    add_arguments(parser, benchmark.defaults)
+    return parser
+
+
+def with_dev_in_train(task: Task) -> Task:
+    """The task with the dev inputs among those of train, and no dev split."""
+    if not task.features.get("dev"):
+        raise ValueError("--train-on-dev: this benchmark has no dev split, so leave the flag out")
+    rest = {split: features for split, features in task.features.items() if split not in ("train", "dev")}
+    return replace(task, features={"train": task.features["train"] + task.features["dev"], **rest})
+
+
+def describe_run(
+    benchmark: Benchmark, prepared: Prepared, options: argparse.Namespace, config: FinetuneConfig, checksum: str
+) -> dict[str, Any]:
+    """What is run: goes into every file of results, and tells one run from another in the same folder."""
+    return {
+        "benchmark": benchmark.name,
+        "variant": prepared.variant.name,
+        "model": options.model_name or options.model,
+        "model_fingerprint": checksum,
+        "metric": prepared.metric,
+        "nonstandard_split": not prepared.variant.standard,
+        "published": [list(row) for row in prepared.variant.published],
+        "split": prepared.split,
+        "train_split": options.train_split,
+        "train_on_dev": options.train_on_dev,
+        "config": asdict(config),
+    }
+
+
+def prepare(benchmark: Benchmark, options: argparse.Namespace) -> tuple[Prepared, FinetuneConfig, dict[str, Any]]:
+    """All that may be refused: flags, model, files; returns the settings and the description of the run too."""
+    if options.seeds < 1:
+        raise ValueError(f"--seeds {options.seeds}: at least one seed is needed")
+    if options.train_split and not options.nonstandard_split:
+        raise ValueError(f"--train-split {options.train_split} is not the published way: add --nonstandard-split")
+    check_output(options.output)
+    settings = encoder.load_config(options.model)
+    config = config_from(options).for_hidden_size(settings.hidden_size)
+    prepared = benchmark.prepare(benchmark, options, config)
+    if options.train_on_dev:
+        prepared.tasks = [with_dev_in_train(task) for task in prepared.tasks]
+    checksum = encoder.fingerprint(options.model, settings)
+    return prepared, config, describe_run(benchmark, prepared, options, config, checksum)
+
+
+def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Read, check, train and score as the flags say; returns what results.json holds, and its folder."""
+    prepared, config, description = ranks.agree(lambda: prepare(benchmark, options))
+    tasks = prepared.tasks
+    inputs = {split: sum(len(task.features[split]) for task in tasks) for split in tasks[0].features}
+    mark = "" if prepared.variant.standard else " (nonstandard split)"
+    ranks.say(f"{prepared.variant.name}{mark}: inputs {inputs}")
+    folder = run_folder(options.output, description)
+    return run_seeds(tasks, description, config, folder, options.seeds), folder
+
+
+def main(benchmark: Benchmark, description: str, arguments: list[str] | None = None) -> None:
+    """Command line of a benchmark; a user's mistake ends it with one sentence and exit status 1."""
+    options = make_parser(benchmark, description).parse_args(arguments)
+    with ranks.joined():
+        try:
+            results, folder = run(benchmark, options)
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {error}" if ranks.rank() == 0 else 1)
+        mean = "none (every run failed)" if results["mean"] is None else f"{100 * results['mean']:.2f}"
+        spread = "" if results["std"] is None else f" ± {100 * results['std']:.2f}"
+        ranks.say(
+            f"{results['variant']}: {results['metric']} {mean}{spread} on test, {len(results['seeds'])} seeds, "
+            f"{results['failed']} failed; written to {folder / 'results.json'}"
+        )
