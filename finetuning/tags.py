@@ -67,7 +67,7 @@ def first_fault(tags: list[str], scheme: str, before: str = "O", after: str = "O
         prefix, suffix = tag[0], tag[1:]
         goes_on = prefix in "IE" and suffix == inside
         if prefix in "IE" and not goes_on:
-            return i
+            return min(i, len(tags) - 1)
         if scheme == "IOBES" and inside is not None and not goes_on:
             return i - 1  # the last word of an entity is not marked E
         inside = suffix if prefix in "BI" else None
