@@ -12,6 +12,7 @@ Shared by the entity benchmarks and EBM-NLP; run one of those, for example `pyth
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -160,10 +161,13 @@ def own_name(benchmark: Benchmark, found: Sizes, folder: Path) -> str:
 
 
 def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, TaggedFile], Variant]:
-    """The files of --data, checked against the published sizes, with the variant's names of the types."""
+    """The files of --data, checked against the published sizes, with the variant's names of the types.
+
+    The variant's `rename` then has all types that have another name than in the files.
+    """
     files = entity_files.read_splits(options.data, options.tag_scheme, options.train_split)
-    if options.merge_types:
-        entity_files.rename_types(files, {name: UNTYPED for file in files.values() for name in file.entity_counts()})
+    merged = {name: UNTYPED for file in files.values() for name in file.entity_counts() if options.merge_types}
+    entity_files.rename_types(files, merged)
     found = entity_files.sizes(files)
     variant = next((one for one in benchmark.variants if comparable(found, one) == one.sizes), None)
     if variant is None:
@@ -173,8 +177,9 @@ def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, Ta
     for file in files.values():
         if not any(file.entity_counts().values()):
             raise ValueError(f"{file.path} has no entity: there is nothing to learn or to score")
-    entity_files.rename_types(files, variant.rename or {})
-    return files, variant
+    rename = variant.rename or {}
+    entity_files.rename_types(files, rename)
+    return files, replace(variant, rename={**rename, **{name: rename.get(kind, kind) for name, kind in merged.items()}})
 
 
 def unknown_types(files: dict[str, TaggedFile]) -> None:
@@ -225,9 +230,7 @@ def score_file(benchmark: Benchmark, options: Namespace, token_level: bool = Fal
     files, variant = read_variant(benchmark, options)
     if options.split not in files:
         raise ValueError(f"--split {options.split}: {options.data} has only {', '.join(files)}")
-    gold, rename = files[options.split], variant.rename or {}
-    if options.merge_types:
-        rename = dict.fromkeys(gold.entity_counts(), UNTYPED)
+    gold, rename = files[options.split], variant.rename
     if gold.texts:
         found = entity_scores.read_spans(options.predictions, gold, rename)
         return entity_scores.entity_scores(entity_scores.span_keys(gold), found)

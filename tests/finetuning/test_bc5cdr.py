@@ -100,7 +100,7 @@ def test_other_types_and_empty_splits_are_refused_even_if_nonstandard(tiny_model
     original = (benchmark_folder / "test.tsv").read_text()
     (benchmark_folder / "test.tsv").write_text(original.replace("Disease", "protein"))
     message = error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split")
-    assert "has protein; BC5CDR has only Chemical, Disease, Entity, sentences" in message
+    assert "has protein; BC5CDR has only Chemical, Disease, Entity, documents, sentences" in message
     (benchmark_folder / "test.tsv").write_text("a\tO\n")
     message = error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split")
     assert "test.tsv has no entity" in message

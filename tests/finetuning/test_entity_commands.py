@@ -24,8 +24,14 @@ def run(module, model, data, output, *more):
 
 
 def score(module, data, predictions, **settings):
-    options = {"tag_scheme": None, "train_split": None, "merge_types": False, "nonstandard_split": True}
-    options = Namespace(data=data, predictions=predictions, split="test", **{**options, **settings})
+    options = {
+        "split": "test",
+        "tag_scheme": None,
+        "train_split": None,
+        "merge_types": False,
+        "nonstandard_split": True,
+    }
+    options = Namespace(data=data, predictions=predictions, **{**options, **settings})
     return module.BENCHMARK.score_file(module.BENCHMARK, options)
 
 
@@ -89,7 +95,7 @@ def test_types_can_be_merged(tiny_model, tmp_path):
     _, seed, predictions = run(ner, tiny_model, data, tmp_path / "out", "--merge-types")
     assert list(seed["test"]["types"]) == ["Entity"] and seed["test"]["entities"] == 12
     assert score(ner, data, predictions, merge_types=True) == seed["test"]
-    # the predictions of others have the five types
+    # the predictions of others have the types
     gold = "\n\n".join("\n".join(f"{word}\t{tag}" for word, tag in pairs(sentence)) for sentence in SENTENCES)
     (tmp_path / "gold.tsv").write_text(gold)
     assert score(ner, data, tmp_path / "gold.tsv", merge_types=True)["entity-level F1"] == 1.0

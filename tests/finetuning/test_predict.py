@@ -29,7 +29,7 @@ def run(model, text, tmp_path, *more):
     output = tmp_path / "out.jsonl"
     predict.main(["--model", str(model), "--input", str(tmp_path / "in.txt"), "--output", str(output), *more])
     assert not list(tmp_path.glob("*.tmp"))
-    return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in output.read_text(encoding="utf-8").strip().split("\n")]
 
 
 def error_of(*arguments):

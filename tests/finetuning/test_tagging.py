@@ -217,7 +217,7 @@ def tagger(tiny_model, tmp_path_factory):
 
 def test_new_text_gets_spans_with_offsets(tagger):
     texts = [
-        "Naloxone reverses high blood pressure.\nLithium carbonate  caused\nliver failure",
+        "Naloxone reverses high blood pressure\nLithium carbonate  caused\nliver failure",
         "",
         "the patients improved",
     ]
