@@ -192,19 +192,12 @@ class Config:
             value = getattr(optimizer, name)
             require(value > 0, f"--{name.replace('_', '-')} is {value}; give a number above 0")
         micro = optimizer.micro_batch_size
-        require(
-            micro is None or micro > 0,
-            f"--micro-batch-size is {micro}; give a number above 0, or leave it out",
-        )
-        require(
-            optimizer.lr_warmup_iters >= 0,
-            f"--lr-warmup-iters is {optimizer.lr_warmup_iters}; give 0 or more",
-        )
+        require(micro is None or micro > 0, f"--micro-batch-size is {micro}; give a number above 0, or leave it out")
         require(0 <= model.replaced_prior < 1, f"--replaced-prior {model.replaced_prior} is not a share below 1")
         require(model.sampling_temperature > 0, "--sampling-temperature must be above 0")
         require(run.log_interval > 0, f"--log-interval is {run.log_interval}; give 1 or more")
-        for name in ("save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):
-            value = getattr(run, name)
+        for name in ("lr_warmup_iters", "save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):
+            value = getattr(optimizer if hasattr(optimizer, name) else run, name)
             require(value >= 0, f"--{name.replace('_', '-')} is {value}; give 0 or more")
         require(
             data.data_path,
