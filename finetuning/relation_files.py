@@ -15,11 +15,13 @@ Used by finetuning.chemprot, ddi, gad and euadr. What is read as it is distribut
 3. Find the two arguments in each sentence by their placeholders, and give the labels one spelling.
 """
 
-import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from finetuning.ranks import say
+from finetuning.text_files import checksum, numbered_lines
 
 SPLIT_FILES = {
     "train": ("train.tsv", "train.csv", "train_blurb.tsv", "train.txt"),
@@ -98,16 +100,10 @@ def find_split(folder: Path, split: str) -> Path | None:
 
 def read_lines(path: Path) -> tuple[list[str], str]:
     """The lines of `path` without their ends (empty ones at the end left out), and its SHA-256."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path} line {line} is not UTF-8: convert the file to UTF-8") from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    lines = [line for _, line in numbered_lines(path)]
     while lines and not lines[-1].strip():
         lines.pop()
-    return lines, hashlib.sha256(data).hexdigest()
+    return lines, checksum([path])
 
 
 def read_table(path: Path) -> tuple[list[Row], tuple[str, ...], str]:
@@ -115,7 +111,7 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...], str]:
 
     ValueError names the line that has other columns, or an empty cell.
     """
-    lines, checksum = read_lines(path)
+    lines, digest = read_lines(path)
     if not lines:
         raise ValueError(f"{path} is empty: expected a sentence, a tab and its label on each line")
     cells = [line.split("\t") for line in lines]
@@ -136,7 +132,7 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...], str]:
         rows.append(Row(number, row[0] if columns == 3 else str(len(rows)), row[-2], row[-1].strip()))
     if not rows:
         raise ValueError(f"{path} has a header and no line below it: is the file complete?")
-    return rows, header, checksum
+    return rows, header, digest
 
 
 def class_numbers(folder: Path) -> dict[str, str]:
@@ -191,7 +187,7 @@ def read_ready_made(
     `spellings` are the labels in the file and the names they get; `document` finds the PMID in an index. Sentences
     without a placeholder are kept, without arguments, and counted.
     """
-    rows, header, checksum = read_table(path)
+    rows, header, digest = read_table(path)
     numbers = class_numbers(path.parent)
     marks = choose_marks(rows, choices)
     relations = []
@@ -208,7 +204,7 @@ def read_ready_made(
         )
     bare = sum(relation.arguments is None for relation in relations)
     counts = {"without placeholders": bare} if bare else {}
-    return RelationFile(path, checksum, relations, "anonymised", header, counts), marks
+    return RelationFile(path, digest, relations, "anonymised", header, counts), marks
 
 
 def wanted_splits(train_split: str | None) -> dict[str, str]:
@@ -289,7 +285,7 @@ def read_folds(folder: Path, spellings: dict[str, str], marks: Marks) -> list[di
         if "dev" in files and [one.text for one in files["dev"].relations] == [
             one.text for one in files["test"].relations
         ]:
-            print(f"warning: {paths['dev']} has the sentences of {paths['test']}: it is not used", flush=True)
+            say(f"warning: {paths['dev']} has the sentences of {paths['test']}: it is not used")
             del files["dev"]
         folds.append(files)
     return folds

@@ -13,7 +13,6 @@ A file of any of them is known by its first line.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 from finetuning.relation_files import Relation, read_lines
@@ -21,14 +20,6 @@ from finetuning.text_inputs import Example, Label
 
 TABLE_HEADER = "index\tlabel"
 Predictions = dict[str, list[str]]  # index of a pair -> its labels, in file order
-
-
-def write_lines(lines: Iterable[str], path: Path) -> None:
-    """Beside `path` first, then renamed: under the final name there is never half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    temporary.replace(path)
 
 
 def table_lines(examples: list[Example], predicted: list[Label]) -> list[str]:

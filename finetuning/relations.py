@@ -28,6 +28,7 @@ from finetuning import classification, encoder
 from finetuning.classification import Settings, classification_task
 from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
+from finetuning.ranks import say
 from finetuning.relation_files import Marks, Relation, RelationFile, locate, wanted_splits
 from finetuning.relation_inputs import HEADS, INPUTS, Distribution, Reader, as_one, make_examples, render, together
 from finetuning.relation_predictions import (
@@ -36,12 +37,12 @@ from finetuning.relation_predictions import (
     read_predictions,
     semeval_lines,
     table_lines,
-    write_lines,
 )
 from finetuning.results import read_json
 from finetuning.splits import Benchmark, recognise
 from finetuning.text_inputs import Example
 from finetuning.text_scores import MICRO_F1, counts_scores, positive_f1_scores
+from finetuning.texts import write_lines
 
 
 def read_examples(
@@ -56,7 +57,7 @@ def read_examples(
         kept = [example for example in fold["train"] if example.label not in data.unlearnable]
         if len(kept) < len(fold["train"]):
             count = len(fold["train"]) - len(kept)
-            print(f"train: {count} pair(s) left out of training ({', '.join(data.unlearnable)})", flush=True)
+            say(f"train: {count} pair(s) left out of training ({', '.join(data.unlearnable)})")
         folds.append({**fold, "train": kept})
     return data, style, folds
 
@@ -75,7 +76,7 @@ def report_tokens(tokens: tuple[str, ...], model: str, whole: bool) -> None:
     pieces = {token: tokenizer.tokenize(token) for token in tokens}
     cut = ", ".join(f"{token} ({' '.join(parts)})" for token, parts in pieces.items() if len(parts) > 1)
     if cut:
-        print(f"{'kept whole, not cut by the vocabulary' if whole else 'cut by the vocabulary'}: {cut}", flush=True)
+        say(f"{'kept whole, not cut by the vocabulary' if whole else 'cut by the vocabulary'}: {cut}")
 
 
 def prediction_writer(data: Distribution) -> Callable[[list[Example], list[Any], Path], None]:
@@ -85,7 +86,7 @@ def prediction_writer(data: Distribution) -> Callable[[list[Example], list[Any],
         "semeval": partial(semeval_lines, negative=data.negative),
         "biocreative": partial(biocreative_lines, negative=data.negative),
     }
-    return lambda examples, predicted, path: write_lines(makers[data.predictions](examples, predicted), path)
+    return lambda examples, predicted, path: write_lines(path, makers[data.predictions](examples, predicted))
 
 
 def relation_scores(gold: list[Any], predicted: list[Any], classes: list[str], metric: str) -> dict[str, Any]:
@@ -161,18 +162,30 @@ def add_flags(parser: ArgumentParser) -> None:
     )
 
 
+def check_positive(data: Distribution) -> None:
+    """ValueError if there is a file without a relation (other than unlearnable ones) to learn or to score."""
+    for files in data.folds:
+        for file in files.values():
+            if not {one.label for one in file.relations} - {data.negative, *data.unlearnable}:
+                raise ValueError(f"{file.path} has no example of a relation: there is nothing to learn or to score")
+
+
 def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, read: Reader) -> Prepared:
     """Read, check and turn into inputs as the flags say; `read` is the benchmark's own."""
     data, style, folds = read_examples(options, read)
     variant = recognise(benchmark, data.found, options.data, options.nonstandard_split, data.name)
+    check_positive(data)
     settings = settings_of(benchmark, options, data, style)
     # All sentences of a data set in folds are in any one fold; with all of them, each would be its own duplicate.
     first = data.folds[0]
+    split = {name: split_record([files[name] for files in data.folds if name in files]) for name in first}
+    # How the texts are shown is part of what is run: results with another head or input are no part of it.
+    split["train"] |= {"input": style, "head": options.head, "placeholders split": options.split_placeholders}
     return Prepared(
         variant=variant,
         tasks=[classification_task(examples, options.model, config, settings) for examples in folds],
         metric=data.metric,
-        split={split: split_record([files[split] for files in data.folds if split in files]) for split in first},
+        split=split,
         texts={
             split: list(dict.fromkeys((one.document, one.text) for one in file.relations))
             for split, file in first.items()
