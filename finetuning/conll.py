@@ -97,7 +97,7 @@ def read_file(path: Path) -> TaggedFile:
     # Not splitlines(): it also breaks at characters such as U+0085, which may be part of a token.
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         line = line.rstrip("\r")
-        document = DOCUMENT_LINE.match(line)
+        document = DOCUMENT_LINE.match(line) if line[:1] in ("-", "#") else None
         if document or not line.strip(" \t"):
             if words:
                 place = max(0, len(file.documents) - 1)

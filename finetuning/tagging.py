@@ -226,15 +226,22 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, to
 
 
 def score_file(benchmark: Benchmark, options: Namespace, token_level: bool = False) -> dict[str, Any]:
-    """Scores of --predictions on --split of --data; see finetuning.entity_scores for the forms it may have."""
+    """Scores of --predictions on --split of --data; see finetuning.entity_scores for the forms it may have.
+
+    Where there is no train split, dev stands for it, as in the training whose predictions these may be.
+    """
+    if options.data.is_dir() and entity_files.find_split(options.data, "train") is None:
+        options.train_split = "dev"
     files, variant = read_variant(benchmark, options)
+    if options.train_split == "dev":
+        files["dev"] = files["train"]
     if options.split not in files:
         raise ValueError(f"--split {options.split}: {options.data} has only {', '.join(files)}")
     gold, rename = files[options.split], variant.rename
     if gold.texts:
         found = entity_scores.read_spans(options.predictions, gold, rename)
         return entity_scores.entity_scores(entity_scores.span_keys(gold), found)
-    classes = sorted(gold.entity_counts()) if token_level else None
+    classes = sorted(files["train"].entity_counts()) if token_level else None
     return entity_scores.score_tags(gold, entity_scores.read_tags(options.predictions, gold, rename), classes)
 
 

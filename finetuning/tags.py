@@ -10,6 +10,8 @@
 Spans are read as conlleval reads them; inside the program every tag is IOB2.
 """
 
+from functools import cache
+
 Span = tuple[int, int, str]  # first word, one after the last word, type
 
 SCHEMES = ("IOB2", "IOB1", "IOBES", "IO")
@@ -17,6 +19,7 @@ UNTYPED = "Entity"  # the type given to bare B and I tags
 BILOU = {"L": "E", "U": "S"}
 
 
+@cache
 def split_tag(tag: str) -> tuple[str, str]:
     """`B-Chemical` -> (`B`, `Chemical`); `B` -> (`B`, ""); ValueError if it is no tag of one of the schemes."""
     prefix, _, entity_type = tag.partition("-")

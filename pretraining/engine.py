@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def start_ranks() -> tuple[int, int, torch.device]:
         accelerator.set_device(local_rank)
     _break_stale_locks()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed 0.19 calls collectives by names that torch 2.13 has replaced: every rank would say so.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     if not dist.is_initialized():
         with redirect_stdout(io.StringIO()):  # DeepSpeed's prints: nothing in them that the log has not
             deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))

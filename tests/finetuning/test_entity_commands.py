@@ -63,7 +63,8 @@ def test_pico_is_scored_by_words(tiny_model, tmp_path):
         "OUT": words.count("Disease"),
     }
     assert "entity-level F1" in test
-    assert score(ebm_nlp, data, predictions, train_split="dev") == test
+    assert score(ebm_nlp, data, predictions) == test
+    assert score(ebm_nlp, data, predictions, split="dev") == test  # the same sentences
 
 
 def test_texts_with_spans_of_ones_own(tiny_model, tmp_path, capsys):
