@@ -57,36 +57,19 @@ def span_rows(no_answer: Tensor, starts: Tensor, ends: Tensor, scores: Tensor) -
     return torch.cat([first[:, None], spans], dim=1)
 
 
-class PlainSpans(nn.Module):
-    """Start and end, each by one linear layer over the positions."""
-
-    def __init__(self, network: nn.Module, dropout: float, longest: int) -> None:
-        """`network` is an AutoModelForQuestionAnswering; answers have at most `longest` pieces."""
-        super().__init__()
-        self.network, self.longest = network, longest
-        self.config = network.config
-        self.base_model_prefix = f"network.{network.base_model_prefix}"
-        self.dropout = nn.Dropout(dropout)
-        # Most architectures have no dropout before this layer, and those that do call it by different names.
-        network.qa_outputs.register_forward_pre_hook(lambda _, inputs: (self.dropout(inputs[0]), *inputs[1:]))
-
-    def forward(self, inputs: dict[str, Tensor], context: Tensor, start: Tensor | None = None) -> Tensor:
-        """See the module's docstring; context [B, T] is true on pieces that may be in an answer."""
-        outputs = self.network(**inputs)
-        start_log_probs = allowed_log_probs(outputs.start_logits, context)
-        end_log_probs = allowed_log_probs(outputs.end_logits, context)
-        if self.training:
-            return torch.stack([start_log_probs, end_log_probs, torch.zeros_like(end_log_probs)], dim=-1)
-        none = start_log_probs[:, 0] + end_log_probs[:, 0]
-        spans = start_log_probs.masked_fill(~context, -torch.inf)[:, :, None]
-        spans = spans + window_of(end_log_probs.masked_fill(~context, -torch.inf), self.longest)
-        scores, places = spans.flatten(1).topk(min(SPANS, spans[0].numel()), dim=1)
-        starts = places // self.longest
-        return span_rows(none - scores[:, 0].clamp_min(-1e4), starts, starts + places % self.longest, scores)
-
-    def save(self, folder: Path) -> None:
-        """A Hugging Face folder that AutoModelForQuestionAnswering opens, head included."""
-        self.network.save_pretrained(folder)
+def plain_outputs(network: nn.Module, inputs: dict[str, Tensor], context: Tensor, longest: int) -> Tensor:
+    """Outputs, as the module's docstring has them, of an AutoModelForQuestionAnswering."""
+    outputs = network(**inputs)
+    start_log_probs = allowed_log_probs(outputs.start_logits, context)
+    end_log_probs = allowed_log_probs(outputs.end_logits, context)
+    if network.training:
+        return torch.stack([start_log_probs, end_log_probs, torch.zeros_like(end_log_probs)], dim=-1)
+    none = start_log_probs[:, 0] + end_log_probs[:, 0]
+    spans = start_log_probs.masked_fill(~context, -torch.inf)[:, :, None]
+    spans = spans + window_of(end_log_probs.masked_fill(~context, -torch.inf), longest)
+    scores, places = spans.flatten(1).topk(min(SPANS, spans[0].numel()), dim=1)
+    starts = places // longest
+    return span_rows(none - scores[:, 0].clamp_min(-1e4), starts, starts + places % longest, scores)
 
 
 class JointHead(nn.Module):
@@ -131,14 +114,14 @@ class JointSpans(nn.Module):
 
     base_model_prefix = "network"
 
-    def __init__(self, network: nn.Module, head: JointHead, dropout: float, longest: int) -> None:
-        """`network` is a bare encoder (AutoModel); answers have at most `longest` pieces."""
+    def __init__(self, network: nn.Module, head: JointHead, dropout: float) -> None:
+        """`network` is a bare encoder (AutoModel)."""
         super().__init__()
-        self.network, self.head, self.longest = network, head, longest
+        self.network, self.head = network, head
         self.config = network.config
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, inputs: dict[str, Tensor], context: Tensor, start: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: dict[str, Tensor], context: Tensor, longest: int, start: Tensor | None = None) -> Tensor:
         """See the module's docstring; start [B], the gold one (0 where there is none), is needed in training."""
         states = self.dropout(self.network(**inputs).last_hidden_state)
         start_log_probs = self.head.start_log_probs(states, context)
@@ -151,33 +134,37 @@ class JointSpans(nn.Module):
             if no_answer is not None:
                 third = F.pad(no_answer[:, None], (0, third.shape[1] - 1))
             return torch.stack([start_log_probs, end_log_probs, third], dim=-1)
-        starts, ends, scores = self.beam(states, pieces, context, start_log_probs)
+        starts, ends, scores = self.beam(states, pieces, context, start_log_probs, longest)
         if no_answer is None:
             no_answer = start_log_probs[:, 0] - scores[:, 0].clamp_min(-1e4)
         return span_rows(no_answer, starts, ends, scores)
 
     def beam(
-        self, states: Tensor, pieces: Tensor, context: Tensor, start_log_probs: Tensor
+        self, states: Tensor, pieces: Tensor, context: Tensor, start_log_probs: Tensor, longest: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Start, end and log-probability of the best spans, each [B, N], best first; see BEAM."""
         scores, starts = start_log_probs.masked_fill(~context, -torch.inf).topk(min(BEAM, context.shape[1]), dim=1)
-        reach = torch.arange(self.longest, device=starts.device)
+        reach = torch.arange(longest, device=starts.device)
         found = []
         for score, start in zip(scores.T, starts.T, strict=True):  # one start at a time: [B, T, 512] fits in memory
             ends = self.head.end_log_probs(states, pieces, context, start).masked_fill(~context, -torch.inf)
             places = start[:, None] + reach
             near = ends.gather(1, places.clamp_max(ends.shape[1] - 1))
             near = near.masked_fill(places >= ends.shape[1], -torch.inf)
-            best, offsets = near.topk(min(BEAM, self.longest), dim=1)
+            best, offsets = near.topk(min(BEAM, longest), dim=1)
             found.append((start[:, None].expand_as(offsets), start[:, None] + offsets, score[:, None] + best))
         all_starts, all_ends, all_scores = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
         top, places = all_scores.topk(min(SPANS, all_scores.shape[1]), dim=1)
         return all_starts.gather(1, places), all_ends.gather(1, places), top
 
-    def save(self, folder: Path) -> None:
-        """A Hugging Face folder of the encoder, and the head beside it."""
-        self.network.save_pretrained(folder)
-        save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / HEAD_FILE)
+
+def span_outputs(model: nn.Module, inputs: dict[str, Tensor], context: Tensor, longest: int, start: Tensor) -> Tensor:
+    """Outputs of a model of `make_span_model`: inputs are what an encoder takes, context [B, T] is true on pieces that
+    may be in an answer of at most `longest` pieces, start [B] the gold start for training.
+    """
+    if isinstance(model, JointSpans):
+        return model(inputs, context, longest, start)
+    return plain_outputs(model, inputs, context, longest)
 
 
 def span_loss(outputs: Tensor, start: Tensor, end: Tensor, answerability: bool) -> Tensor:
@@ -194,18 +181,33 @@ def span_loss(outputs: Tensor, start: Tensor, end: Tensor, answerability: bool) 
     return loss
 
 
-def make_span_model(model: str, head: str, answerability: bool, dropout: float, longest: int) -> nn.Module:
+def make_span_model(model: str, head: str, answerability: bool, dropout: float) -> nn.Module:
     """The encoder `model`, a folder or hub name, under a head of `HEADS`; `answerability` only for joint.
 
     A head that an earlier stage left in the folder is taken over as far as it has the same parts and shapes.
     """
     network = encoder.load_model(AutoModelForQuestionAnswering, model)
     if head == "plain":
-        return PlainSpans(network, dropout, longest)
+        # Most architectures have no dropout before this layer, and those that do call it by different names.
+        network.qa_outputs.register_forward_pre_hook(
+            lambda layer, given: (F.dropout(given[0], dropout, layer.training),)
+        )
+        return network
     joint = JointHead(network.config.hidden_size, answerability)
     file = Path(model) / HEAD_FILE
     if file.is_file():
         ours = joint.state_dict()
-        fits = {name: value for name, value in load_file(file).items() if ours.get(name, value).shape == value.shape}
-        joint.load_state_dict({name: value for name, value in fits.items() if name in ours}, strict=False)
-    return JointSpans(network.base_model, joint, dropout, longest)
+        theirs = {name: value for name, value in load_file(file).items() if name in ours}
+        joint.load_state_dict({**ours, **{k: v for k, v in theirs.items() if v.shape == ours[k].shape}})
+    return JointSpans(network.base_model, joint, dropout)
+
+
+def save_span_model(model: nn.Module, folder: Path) -> None:
+    """A Hugging Face folder: for the plain head AutoModelForQuestionAnswering opens it whole, for the joint one
+    AutoModel, with the head beside it.
+    """
+    if not isinstance(model, JointSpans):
+        model.save_pretrained(folder)
+        return
+    model.network.save_pretrained(folder)
+    save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / HEAD_FILE)

@@ -12,6 +12,7 @@ Shared by finetuning.squad and finetuning.bioasq; run one of those. The steps ar
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from finetuning import encoder
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Task, choose_device, predict
-from finetuning.qa_heads import HEADS, make_span_model, span_loss
+from finetuning.qa_heads import HEADS, make_span_model, save_span_model, span_loss, span_outputs
 from finetuning.results import read_json, write_json
 from finetuning.span_inputs import Answers, Inputs, Reader, collate, join_windows, make_inputs, make_reader
 from finetuning.squad_files import Example
@@ -41,25 +42,25 @@ class Settings:
         return self.unanswerable and self.head == "joint"
 
 
-def forward(model: nn.Module, batch: Batch) -> Tensor:
+def forward(model: nn.Module, batch: Batch, longest: int) -> Tensor:
     """Outputs of finetuning.qa_heads, one row [T or 1 + spans, 3] an input."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     inputs = {name: batch[name] for name in names if name in batch}
-    return model(inputs, batch["context"], batch["start"].clamp_min(0))
+    return span_outputs(model, inputs, batch["context"], longest, batch["start"].clamp_min(0))
 
 
 def bare_task(reader: Reader, inputs: dict[str, Inputs], model: str, dropout: float, settings: Settings) -> Task:
     """A Task that can train and predict, without what is the benchmark's: score, metric, files."""
     return Task(
         features={split: part.features for split, part in inputs.items()},
-        make_model=lambda: make_span_model(model, settings.head, settings.answerability, dropout, settings.longest),
+        make_model=lambda: make_span_model(model, settings.head, settings.answerability, dropout),
         collate=lambda chosen: collate(chosen, reader.tokenizer.pad_token_id, reader.token_types),
-        forward=forward,
+        forward=partial(forward, longest=settings.longest),
         rows=lambda feature: 1,
         loss=lambda outputs, batch: span_loss(outputs, batch["start"], batch["end"], settings.answerability),
         score=lambda split, outputs: {},
         metric="",
-        save=lambda network, folder: network.save(folder),
+        save=save_span_model,
         write_predictions=lambda outputs, path: None,
         predictions_suffix="json",
     )
@@ -98,7 +99,7 @@ def span_task(
 
     def save(network: nn.Module, folder: Path) -> None:
         with encoder.quiet_transformers():
-            network.save(folder)
+            save_span_model(network, folder)
             reader.tokenizer.save_pretrained(folder)
         write_json(folder / "task.json", record)
 
