@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetuning import ranks
 from finetuning.bioasq_files import (
     KINDS,
     Question,
@@ -170,7 +171,7 @@ def read_training_set(paths: Iterable[Path], kind: str, test: list[Question]) ->
     }
     said = ", ".join(f"{number:,} {name}" for name, number in left_out.items() if number)
     if said:
-        print(f"train: left out {said}", flush=True)
+        ranks.say(f"train: left out {said}")
     if not kept:
         raise ValueError(f"{', '.join(file.path.name for file in files)}: no {kind} question to train on")
     return TrainingSet(kept, files, left_out)
@@ -182,7 +183,7 @@ def set_examples(test: QuestionSet, split: str) -> list[Example]:
     examples = context_examples(test.questions, test.contexts, known)
     without = len(test.questions) - len({example.id for example in examples})
     if without:
-        print(f"{split}: {without} questions have no context: they count as wrong", flush=True)
+        ranks.say(f"{split}: {without} questions have no context: they count as wrong")
     return examples
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from finetuning import span_qa
+from finetuning import ranks, span_qa
 from finetuning.bioasq_files import KINDS, read_submission, write_submission
 from finetuning.bioasq_scores import METRICS, MOST, batch_scores
 from finetuning.bioasq_sets import (
@@ -161,7 +161,7 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     submitted = read_submission(options.predictions, {question.id: question for question in test.every_kind})
     many = sum(len(submitted.get(question.id, ())) > MOST for question in test.questions)
     if kind == "factoid" and many:
-        print(f"{many} questions have more than {MOST} answers: only the first {MOST} count, as in BioASQ's rules")
+        ranks.say(f"{many} questions have more than {MOST} answers: only the first {MOST} count, as in BioASQ's rules")
     return batch_scores(test.batches, submitted, kind)
 
 

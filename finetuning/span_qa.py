@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from finetuning import encoder
+from finetuning import encoder, ranks
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Task, choose_device, predict
 from finetuning.qa_heads import HEADS, make_span_model, save_span_model, span_loss, span_outputs
@@ -70,9 +70,9 @@ def say_losses(split: str, inputs: Inputs) -> None:
     """Print what the examples of a split lost on the way to the model."""
     if inputs.lost:
         what = "left out of training" if split == "train" else "scored all the same"
-        print(f"{split}: {inputs.lost} gold answers are not in their contexts or too long to be found: {what}")
+        ranks.say(f"{split}: {inputs.lost} gold answers are not in their contexts or too long to be found: {what}")
     if inputs.cut_questions:
-        print(f"{split}: {inputs.cut_questions} questions are longer than half an input: their ends were cut off")
+        ranks.say(f"{split}: {inputs.cut_questions} questions are longer than half an input: their ends were cut off")
 
 
 def span_task(

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from finetuning import span_qa
+from finetuning import ranks, span_qa
 from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task
@@ -57,7 +57,7 @@ def read_files(data: Path) -> dict[str, SquadFile]:
         if unknown:
             raise ValueError(f"{file.path}, question {unknown[0]}, has no answers: nothing to learn from or to score")
         if file.repaired or file.unusable:
-            print(
+            ranks.say(
                 f"{file.path.name}: {file.repaired + file.unusable} answers are not where the file says; "
                 f"{file.repaired} found, {file.unusable} not (not trained on, but scored)"
             )
