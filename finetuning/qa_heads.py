@@ -38,11 +38,16 @@ HIDDEN = 512
 ANSWERABILITY_WEIGHT = 0.5
 
 
+def precise(values: Tensor) -> Tensor:
+    """In fp32 at least: sums over a long context are not for bfloat16."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def allowed_log_probs(logits: Tensor, context: Tensor) -> Tensor:
     """Log-softmax over the context and the first position, -inf elsewhere; logits [..., T], context bool [..., T]."""
     allowed = context.clone()
     allowed[..., 0] = True
-    return logits.float().masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
+    return precise(logits).masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
 
 
 def window_of(values: Tensor, longest: int) -> Tensor:
@@ -104,9 +109,9 @@ class JointHead(nn.Module):
 
     def no_answer_logit(self, states: Tensor, start_log_probs: Tensor) -> Tensor:
         """[B]: above 0 where the answer is rather not in the input."""
-        expected = (start_log_probs.exp()[..., None] * states.float()).sum(dim=1)
-        features = torch.cat([states[:, 0].float(), expected], dim=-1)
-        return self.answer(F.gelu(self.answer_hidden(features))).squeeze(-1).float()
+        expected = (start_log_probs.exp()[..., None] * states).sum(dim=1)
+        features = torch.cat([states[:, 0], expected.to(states.dtype)], dim=-1)
+        return precise(self.answer(F.gelu(self.answer_hidden(features))).squeeze(-1))
 
 
 class JointSpans(nn.Module):
