@@ -14,7 +14,8 @@ participants-area.bioasq.org), and if you have them BioBERT's SQuAD-like files (
 BioASQ-train-factoid-7b.json, and BioASQ-test-factoid-7b-1.json to -5.json with the contexts. Without test files
 the contexts are the snippets of the golden files. Other training files, in either form, are named with --train:
 BioASQ's own training JSON, the golden files of earlier editions, or bio_electra's; questions that are in the test
-set are left out. BioASQ lets its participants train on anything, so only the test questions are checked:
+set are left out. For yesno --data may also be a folder of ready-made examples, BLURB's or Bio-ELECTRA's
+(finetuning.bioasq_yesno). BioASQ lets its participants train on anything, so only the test questions are checked:
 
 | edition | factoid questions in the 5 batches | list               | yesno              |
 | ------- | ---------------------------------- | ------------------ | ------------------ |
@@ -29,7 +30,10 @@ accuracy / lenient accuracy / MRR, github.com/dmis-lab/bioasq8b): BioBERT 31.48 
 40.12 / 59.26 / 48.34.
 """
 
-from finetuning import bioasq_task, command
+from argparse import ArgumentParser
+from dataclasses import replace
+
+from finetuning import bioasq_task, bioasq_yesno, command
 from finetuning.config import FinetuneConfig
 from finetuning.splits import Benchmark, Variant
 
@@ -56,28 +60,41 @@ PUBLISHED = {
     ),
 }
 
+# ELECTRAMed's script: batches of 32, length 384, 3 epochs, 5e-5. The reference head has no dropout before it.
+SPANS = FinetuneConfig(learning_rate=5e-5, epochs=3, batch_size=32, max_length=384, overlap=128, dropout=0.0)
+# BioELECTRA's for yes/no: batches of 32, length 512, 20 epochs.
+YESNO = FinetuneConfig(epochs=20, batch_size=32, max_length=512)
+
 BENCHMARK = Benchmark(
     name="BioASQ",
-    variants=tuple(
-        Variant(
-            f"BioASQ {edition} {kind}", {f"{kind} questions": sizes}, published=PUBLISHED.get((edition, kind), ())
-        )
-        for edition, kinds in COUNTS.items()
-        for kind, sizes in kinds.items()
+    variants=(
+        *(
+            Variant(
+                f"BioASQ {edition} {kind}", {f"{kind} questions": sizes}, published=PUBLISHED.get((edition, kind), ())
+            )
+            for edition, kinds in COUNTS.items()
+            for kind, sizes in kinds.items()
+        ),
+        *bioasq_yesno.VARIANTS,
     ),
-    # ELECTRAMed's script: batches of 32, length 384, 3 epochs, 5e-5. The reference head has no dropout before it.
-    defaults=FinetuneConfig(
-        learning_rate=5e-5, epochs=3, batch_size=32, max_length=384, overlap=128, dropout=0.0
-    ),
+    defaults=SPANS,
     prepare=bioasq_task.prepare,
     score_file=bioasq_task.score_file,
     add_flags=bioasq_task.add_flags,
-)  # fmt: skip
+)
+
+
+def benchmark_for(arguments: list[str] | None) -> Benchmark:
+    """BENCHMARK with the defaults of the kind of question that is asked for."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--question-type")
+    options, _ = parser.parse_known_args(arguments)
+    return replace(BENCHMARK, defaults=YESNO) if options.question_type == "yesno" else BENCHMARK
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; `arguments` stands for sys.argv[1:]."""
-    command.main(BENCHMARK, __doc__, arguments)
+    command.main(benchmark_for(arguments), __doc__, arguments)
 
 
 if __name__ == "__main__":

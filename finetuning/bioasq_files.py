@@ -14,7 +14,7 @@ Used by finetuning.bioasq.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,17 +179,11 @@ def context_examples(questions: list[Question], contexts: list[SquadFile], known
     return examples
 
 
-def leave_out(examples: Iterable[Example], test: list[Question]) -> tuple[list[Example], int]:
-    """The examples of questions that are not in `test`, by id or by text, and the number of questions left out."""
+def same_questions(test: list[Question]) -> Callable[[str, str], bool]:
+    """Whether an id or a text is that of a question in `test`: such a one may not be trained on."""
     ids = {question.id for question in test}
     bodies = {question.body.lower() for question in test}
-    kept, dropped = [], set()
-    for example in examples:
-        if question_id(example.id) in ids or example.question.strip().lower() in bodies:
-            dropped.add(question_id(example.id))
-        else:
-            kept.append(example)
-    return kept, len(dropped)
+    return lambda name, text: question_id(name) in ids or text.strip().lower() in bodies
 
 
 def write_submission(answers: dict[str, Any], kind: str, path: Path) -> None:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetuning import ranks
+from finetuning import ranks, text_inputs
 from finetuning.bioasq_files import (
     KINDS,
     Question,
     QuestionFile,
     context_examples,
-    leave_out,
+    question_id,
     read_file,
+    same_questions,
     training_examples,
 )
 from finetuning.squad_files import Example, SquadFile
@@ -54,9 +55,11 @@ class QuestionSet:
 class TrainingSet:
     """Examples to train on, the files they come from, and counts of what was left out."""
 
-    examples: list[Example]
+    examples: list[Example] | list[text_inputs.Example]
     files: list[QuestionFile | SquadFile]
     left_out: dict[str, int]
+    questions: int
+    texts: list[tuple[str, str]]  # (document id, text) of each context
 
 
 def edition_of(path: Path) -> str:
@@ -151,7 +154,7 @@ def usable_examples(file: SquadFile) -> list[Example]:
 
 
 def read_training_set(paths: Iterable[Path], kind: str, test: list[Question]) -> TrainingSet:
-    """What to train on for questions of `kind`, none of them in `test`; says what is left out."""
+    """What to train on for factoid or list questions, none of them in `test`; says what is left out."""
     examples, files, without = [], [], 0
     for path in paths:
         file = read_file(path)
@@ -163,28 +166,84 @@ def read_training_set(paths: Iterable[Path], kind: str, test: list[Question]) ->
             examples += found
             without += unanswered
     distinct = {(example.question, example.context, example.answers): example for example in examples}
-    kept, shared = leave_out(distinct.values(), test)
+    is_test = same_questions(test)
+    kept = [example for example in distinct.values() if not is_test(example.id, example.question)]
+    shared = {question_id(one.id) for one in distinct.values()} - {question_id(one.id) for one in kept}
     left_out = {
         f"{kind} questions without an answer in a snippet": without,
         "repeated examples": len(examples) - len(distinct),
-        "questions of the test or dev set": shared,
+        "questions of the test or dev set": len(shared),
     }
-    said = ", ".join(f"{number:,} {name}" for name, number in left_out.items() if number)
+    asked = len({example.question for example in kept})
+    return say_left_out(TrainingSet(kept, files, left_out, asked, context_texts(kept)), kind)
+
+
+def read_yesno_training_set(paths: Iterable[Path], test: list[Question]) -> TrainingSet:
+    """The yes/no questions to train on, none of them in `test`; says what is left out."""
+    files = [read_file(path) for path in paths]
+    for file in files:
+        if isinstance(file, SquadFile):
+            raise ValueError(f"{file.path} is in SQuAD's form: yes/no questions are read from BioASQ's own JSON")
+    questions = [question for file in files for question in file.questions if question.kind == "yesno"]
+    distinct = {question.id: question for question in questions}
+    usable = [question for question in distinct.values() if question.answers and question.snippets]
+    is_test = same_questions(test)
+    kept = [question for question in usable if not is_test(question.id, question.body)]
+    left_out = {
+        "yesno questions without answer or snippet": len(distinct) - len(usable),
+        "repeated questions": len(questions) - len(distinct),
+        "questions of the test or dev set": len(usable) - len(kept),
+    }
+    return say_left_out(TrainingSet(yesno_examples(kept), files, left_out, len(kept), snippet_texts(kept)), "yesno")
+
+
+def yesno_examples(questions: list[Question]) -> list[text_inputs.Example]:
+    """Question and snippets as a pair, with the answer as label."""
+    return [
+        text_inputs.Example(
+            question.body,
+            question.answers[0][0],
+            "\n".join(text for _, text in question.snippets),
+            index=question.id,
+        )
+        for question in questions
+        if question.snippets
+    ]
+
+
+def say_left_out(training: TrainingSet, kind: str) -> TrainingSet:
+    """Print what was left out; ValueError if nothing is left."""
+    said = ", ".join(f"{number:,} {name}" for name, number in training.left_out.items() if number)
     if said:
         ranks.say(f"train: left out {said}")
-    if not kept:
-        raise ValueError(f"{', '.join(file.path.name for file in files)}: no {kind} question to train on")
-    return TrainingSet(kept, files, left_out)
+    if not training.examples:
+        raise ValueError(f"{', '.join(str(file.path) for file in training.files)}: no {kind} question to train on")
+    return training
 
 
 def set_examples(test: QuestionSet, split: str) -> list[Example]:
     """Each question of the set on each of its contexts; says how many have none."""
     known = {question.id for question in test.every_kind}
     examples = context_examples(test.questions, test.contexts, known)
-    without = len(test.questions) - len({example.id for example in examples})
+    say_without_context(test, split, len({example.id for example in examples}))
+    return examples
+
+
+def say_without_context(test: QuestionSet, split: str, answered: int) -> None:
+    """Print how many questions cannot be answered."""
+    without = len(test.questions) - answered
     if without:
         ranks.say(f"{split}: {without} questions have no context: they count as wrong")
-    return examples
+
+
+def context_texts(examples: list[Example]) -> list[tuple[str, str]]:
+    """(document id, text) of each context once, in order."""
+    return list({one.context: (one.document, one.context) for one in examples}.values())
+
+
+def snippet_texts(questions: list[Question]) -> list[tuple[str, str]]:
+    """(document id, text) of each snippet."""
+    return [snippet for question in questions for snippet in question.snippets]
 
 
 def joint_record(files: list[QuestionFile | SquadFile], counts: dict[str, Any]) -> dict[str, Any]:

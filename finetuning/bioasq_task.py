@@ -4,25 +4,33 @@
 2. factoid and list: spans in the contexts (finetuning.span_qa). A question's answers on all its contexts are pooled:
    of the same text, case aside, the probabilities are added, as BioBERT's transform_n2b_factoid.py does. A factoid
    question gets the five likeliest answers, a list question those at least --list-share as likely as the likeliest.
-3. Score with BioASQ's measures: each batch, the mean of the batches, and pooled over the questions.
+3. yesno: the question and its snippets as a pair of texts (finetuning.bioasq_yesno, which also reads BLURB's
+   ready-made examples).
+4. Score with BioASQ's measures: each batch, the mean of the batches, and pooled over the questions.
 """
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetuning import ranks, span_qa
+from finetuning import bioasq_yesno, ranks, span_qa, text_inputs, texts
 from finetuning.bioasq_files import KINDS, read_submission, write_submission
 from finetuning.bioasq_scores import METRICS, MOST, batch_scores
 from finetuning.bioasq_sets import (
     QuestionSet,
     TrainingSet,
+    context_texts,
     find_training_files,
     joint_record,
     read_question_set,
     read_training_set,
+    read_yesno_training_set,
+    say_without_context,
     set_examples,
+    snippet_texts,
+    yesno_examples,
 )
 from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
@@ -100,7 +108,46 @@ def spans_task(
     )
 
 
-def set_record(test: QuestionSet, examples: list[Example]) -> dict[str, Any]:
+def yesno_task(
+    examples: dict[str, list[text_inputs.Example]],
+    sets: dict[str, QuestionSet],
+    options: Namespace,
+    config: FinetuneConfig,
+) -> Task:
+    """The Task of yes/no questions; `sets` are test and perhaps dev."""
+
+    def score(split: str, answers: dict[str, str]) -> dict[str, Any]:
+        return batch_scores(sets[split].batches, {name: ((word,),) for name, word in answers.items()}, "yesno")
+
+    return bioasq_yesno.yesno_task(
+        examples,
+        options.model,
+        config,
+        METRICS["yesno"],
+        score=score,
+        write=lambda answers, path: write_submission(answers, "yesno", path),
+    )
+
+
+def make_examples(
+    paths: list[Path], sets: dict[str, QuestionSet], kind: str
+) -> tuple[dict[str, list[Any]], TrainingSet]:
+    """The examples of each split, train first, and the training set."""
+    asked = [question for part in sets.values() for question in part.every_kind]
+    if kind != "yesno":
+        training = read_training_set(paths, kind, asked)
+        return {
+            "train": training.examples,
+            **{split: set_examples(part, split) for split, part in sets.items()},
+        }, training
+    training = read_yesno_training_set(paths, asked)
+    examples = {split: yesno_examples(part.questions) for split, part in sets.items()}
+    for split, part in sets.items():
+        say_without_context(part, split, len(examples[split]))
+    return {"train": training.examples, **examples}, training
+
+
+def set_record(test: QuestionSet, examples: list[Any]) -> dict[str, Any]:
     """What results.json says of the test or dev split."""
     counts = {
         "questions": len(test.questions),
@@ -112,8 +159,7 @@ def set_record(test: QuestionSet, examples: list[Example]) -> dict[str, Any]:
 
 def train_record(training: TrainingSet) -> dict[str, Any]:
     """What results.json says of the training split."""
-    questions = len({example.question for example in training.examples})
-    counts = {"questions": questions, "examples": len(training.examples), "left out": training.left_out}
+    counts = {"questions": training.questions, "examples": len(training.examples), "left out": training.left_out}
     return joint_record(training.files, counts)
 
 
@@ -124,6 +170,8 @@ def paths_of(options: Namespace) -> list[Path]:
 
 def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) -> Prepared:
     """Read, check and turn into inputs as the flags say."""
+    if kind_is_ready_made(options):
+        return texts.prepare(benchmark, options, config, bioasq_yesno.CORPUS)
     if options.train_split:
         raise ValueError("--train-split has no use here: name the training files with --train")
     if not 0 < options.list_share <= 1:
@@ -137,25 +185,35 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) ->
     if options.dev:
         sets["dev"] = read_question_set(options.dev, options.edition, kind)
     paths = find_training_files(options.train, options.data, test.edition, kind)
-    training = read_training_set(paths, kind, [question for part in sets.values() for question in part.every_kind])
-    examples = {"train": training.examples, **{split: set_examples(part, split) for split, part in sets.items()}}
+    examples, training = make_examples(paths, sets, kind)
+    make_task = yesno_task if kind == "yesno" else partial(spans_task, kind=kind)
     records = {split: set_record(part, examples[split]) for split, part in sets.items()}
     return Prepared(
         variant=variant,
-        tasks=[spans_task(examples, sets, kind, options, config)],
+        tasks=[make_task(examples, sets, options=options, config=config)],
         metric=METRICS[kind],
         split={"train": train_record(training), **records},
-        texts={split: distinct_contexts(part) for split, part in examples.items()},
+        texts={
+            "train": training.texts,
+            **{split: shown_texts(part, examples[split], kind) for split, part in sets.items()},
+        },
     )
 
 
-def distinct_contexts(examples: list[Example]) -> list[tuple[str, str]]:
-    """(document id, text) of each context once, in order."""
-    return list({example.context: (example.document, example.context) for example in examples}.values())
+def shown_texts(test: QuestionSet, examples: list[Any], kind: str) -> list[tuple[str, str]]:
+    """(document id, text) of what the model is shown of a test or dev set."""
+    return snippet_texts(test.questions) if kind == "yesno" else context_texts(examples)
+
+
+def kind_is_ready_made(options: Namespace) -> bool:
+    """Whether --data has yes/no examples made by others (BLURB's, Bio-ELECTRA's)."""
+    return options.question_type == "yesno" and not options.test and bioasq_yesno.is_ready_made(options.data)
 
 
 def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """BioASQ's scores of --predictions, a submission in BioASQ's form, on the golden files."""
+    if kind_is_ready_made(options):
+        return texts.score_file(benchmark, options, bioasq_yesno.CORPUS)
     kind = options.question_type
     test = read_question_set(paths_of(options), options.edition, kind)
     submitted = read_submission(options.predictions, {question.id: question for question in test.every_kind})
