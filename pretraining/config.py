@@ -69,8 +69,8 @@ class ModelConfig:
     layernorm_epsilon: float = flag("Added to the variance in LayerNorm.", 1e-12)
     init_method_std: float = flag("Standard deviation of the truncated normal that weights start from.", 0.02)
     replaced_prior: float = flag(
-        "Share of replaced word pieces that the discriminator's bias starts from, which short runs need; 0, as the "
-        "reference, starts from a bias of zero.",
+        "Share of replaced word pieces that the discriminator's bias starts from, for short runs; 0, as the reference, "
+        "starts from a bias of zero.",
         0.0,
     )
     generator_loss_weight: float = flag("Weight of the generator's loss in the sum.", 1.0)

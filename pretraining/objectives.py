@@ -53,8 +53,8 @@ class Electra(nn.Module):
         self.discriminator_head = DiscriminatorHead(discriminator_shape(config))
         initialize_weights(self, config.init_method_std)
         if config.replaced_prior:
-            # From zero, Adam moves the bias by one learning rate a step: thousands of steps to -1.9 (13 % replaced). In
-            # a short run the layers make up for it by an output that is the same for every word piece, and stay there.
+            # From zero, Adam moves the bias by one learning rate a step: thousands of steps to -1.9 (13 % replaced).
+            # See benchmarks/NOTES.md for short runs in which the layers made up for it and became constant.
             logit = math.log(config.replaced_prior / (1 - config.replaced_prior))
             nn.init.constant_(self.discriminator_head.prediction.bias, logit)
 
