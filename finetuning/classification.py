@@ -7,16 +7,12 @@ labels are and how predictions are scored; `classification_task` makes the Task 
 1. texts become inputs (finetuning.text_inputs); long ones are windows whose scores are pooled, in training too:
    their mean, or for several labels the highest of each label (a label holds for a text if it holds for a part);
 2. the model is an encoder under a head (finetuning.text_heads);
-3. one label: softmax and cross-entropy, the highest score is the prediction. Several labels: a sigmoid each, binary
-   cross-entropy summed over the labels, all from probability 0.5 are predicted. A number: squared error to the
-   gold number, brought to mean 0 and deviation 1 on the training split, and back for the prediction.
+3. losses, predictions and scores are those of finetuning.text_labels.
 
 `predict_texts` does the same with new texts and a saved model.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,9 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import AddedToken
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -34,110 +29,42 @@ from finetuning import encoder, text_heads
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Feature, Task, predict
 from finetuning.results import read_json, write_json
-from finetuning.text_inputs import Example, Label, Layout, collate, layout_of, make_features, word_pieces
-
-PROBLEMS = {  # kind -> transformers' problem_type
-    "single": "single_label_classification",
-    "multi": "multi_label_classification",
-    "regression": "regression",
-}
-NUMBER = "score"  # the one "label" of a regression
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a benchmark says of its labels, head and scores."""
-
-    kind: str  # "single", "multi" or "regression"
-    metric: str  # the one of the scores that chooses the epoch and goes into the table
-    score: Callable[[list[Label], list[Label]], dict[str, Any]]  # gold, predicted -> scores
-    write: Callable[[list[Example], list[Label], Path], None]  # predictions of the test split -> file
-    labels: tuple[str, ...] = (NUMBER,)  # all there are, in the order of the outputs
-    head: str = "cls"  # or "markers"
-    added_tokens: tuple[str, ...] = ()  # kept whole by the tokenizer: placeholders, markers
-    both_orders: bool = False  # train on each pair in both orders
-    benchmark: str = ""  # its name, for task.json
-
-    def __post_init__(self) -> None:
-        assert self.kind in PROBLEMS and self.head in text_heads.HEADS
-        assert (self.kind == "regression") == (self.labels == (NUMBER,))
+from finetuning.text_inputs import Example, Layout, collate, layout_of, make_features, word_pieces
+from finetuning.text_labels import (
+    PROBLEMS,
+    Settings,
+    check_labels,
+    decode,
+    loss,
+    pool_of,
+    scale_of,
+    score_labels,
+    targets,
+)
 
 
 def with_tokens(tokenizer: PreTrainedTokenizerBase, tokens: tuple[str, ...]) -> dict[str, list[int]]:
-    """Add to the tokenizer what it does not keep whole yet; returns those and the word pieces they were before."""
+    """Add to the tokenizer what it does not keep whole yet; returns those and the word pieces they were before.
+
+    The blank before one belongs to it: byte-level tokenizers would make a piece of its own of it.
+    """
     ids, _ = word_pieces(tokenizer, list(tokens), False)
-    absent = {token: pieces for token, pieces in zip(tokens, ids, strict=True) if len(pieces) > 1}
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in absent])
+    unknown = tokenizer.unk_token_id
+    absent = {
+        token: pieces for token, pieces in zip(tokens, ids, strict=True) if len(pieces) > 1 or pieces == [unknown]
+    }
+    tokenizer.add_tokens([AddedToken(token, normalized=False, lstrip=True) for token in absent])
     return absent
 
 
-def targets(examples: list[Example], settings: Settings, scale: tuple[float, float]) -> list[Any]:
-    """What the loss compares with: a class index, a list of 0 and 1, or a number in units of the training split."""
-    index = {label: i for i, label in enumerate(settings.labels)}
-    if settings.kind == "single":
-        return [index[example.label] for example in examples]
-    if settings.kind == "multi":
-        return [[float(label in example.label) for label in settings.labels] for example in examples]
-    return [(example.label - scale[0]) / scale[1] for example in examples]
-
-
-def scale_of(examples: list[Example], kind: str) -> tuple[float, float]:
-    """Mean and standard deviation of the gold numbers; (0, 1) where labels are names."""
-    if kind != "regression":
-        return 0.0, 1.0
-    numbers = np.array([example.label for example in examples], dtype=float)
-    return float(numbers.mean()), float(numbers.std()) or 1.0
-
-
-def loss(logits: Tensor, batch: Batch, kind: str) -> Tensor:
-    """Summed over the examples of the batch; logits are [examples, labels]."""
-    if kind == "single":
-        return F.cross_entropy(logits, batch["labels"], reduction="sum")
-    if kind == "multi":
-        return F.binary_cross_entropy_with_logits(logits, batch["labels"], reduction="sum")
-    return F.mse_loss(logits[:, 0], batch["labels"], reduction="sum")
-
-
-def decode(outputs: Iterable[np.ndarray], settings: Settings, scale: tuple[float, float]) -> list[Label]:
-    """The predicted label of each output [1, labels]."""
-    if settings.kind == "single":
-        return [settings.labels[int(row[0].argmax())] for row in outputs]
-    if settings.kind == "multi":  # a logit of 0 is a probability of 0.5
-        names = settings.labels
-        return [tuple(name for name, logit in zip(names, row[0], strict=True) if logit >= 0) for row in outputs]
-    return [float(row[0, 0]) * scale[1] + scale[0] for row in outputs]
-
-
-def make_batch(features: list[Feature], layout: Layout) -> Batch:
+def make_batch(features: list[Feature], layout: Layout, head: str) -> Batch:
     """Windows and, where the features have them, targets: int64 [B], or float32 [B] or [B, labels]."""
-    batch = collate(features, layout)
+    batch = collate(features, layout, marks=head == "markers")
     if "target" in features[0]:
         whole = isinstance(features[0]["target"], int)
         kind = torch.int64 if whole else torch.float32
         batch["labels"] = torch.tensor([feature["target"] for feature in features], dtype=kind)
     return batch
-
-
-def label_counts(examples: list[Example], kind: str) -> Counter:
-    """How many examples have each label ("" where several are possible and none holds); nothing for numbers."""
-    if kind == "regression":
-        return Counter()
-    if kind == "single":
-        return Counter(example.label for example in examples)
-    return Counter(label for example in examples for label in (example.label or ("",)))
-
-
-def check_labels(examples: dict[str, list[Example]], settings: Settings) -> None:
-    """Say which labels are in dev or test but not in train; assert that all are in settings.labels."""
-    counts = {split: label_counts(part, settings.kind) for split, part in examples.items()}
-    for split, count in counts.items():
-        assert set(count) <= {*settings.labels, ""}, f"{split}: {sorted(set(count) - set(settings.labels))}"
-        for label in sorted(set(count) - set(counts["train"]) - {""}):
-            print(
-                f"warning: label {label!r} of {count[label]} {split} example(s) is in no training example: "
-                "it cannot be learned, and counts as wrong",
-                flush=True,
-            )
 
 
 def report_long(features: dict[str, list[Feature]], length: int) -> None:
@@ -183,7 +110,6 @@ def classification_task(
         for feature, target in zip(features[split], targets(part, settings, scale), strict=True):
             feature["target"] = target
     report_long(features, length)
-    gold = {split: [example.label for example in part] for split, part in examples.items()}
 
     def make_model() -> nn.Module:
         problem = PROBLEMS[settings.kind]
@@ -203,28 +129,24 @@ def classification_task(
             "max_length": length,
             "overlap": config.overlap,
             "scale": list(scale),
+            **settings.record,
         }
         write_json(folder / "task.json", record)
 
     return Task(
         features=features,
         make_model=make_model,
-        collate=partial(make_batch, layout=layout),
+        collate=partial(make_batch, layout=layout, head=settings.head),
         forward=partial(text_heads.forward, pool=pool_of(settings.kind)),
         rows=lambda feature: 1,
         loss=partial(loss, kind=settings.kind),
-        score=lambda split, outputs: settings.score(gold[split], decode(outputs, settings, scale)),
+        score=lambda split, outputs: score_labels(examples[split], decode(outputs, settings, scale), settings),
         metric=settings.metric,
         save=save,
         write_predictions=lambda outputs, path: settings.write(
             examples["test"], decode(outputs, settings, scale), path
         ),
     )
-
-
-def pool_of(kind: str) -> str:
-    """How the scores of a long text's windows become one."""
-    return "max" if kind == "multi" else "mean"
 
 
 def prediction(logits: np.ndarray, settings: Settings, scale: tuple[float, float]) -> dict[str, Any]:
@@ -271,7 +193,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     runner = Task(
         features={},
         make_model=lambda: network,
-        collate=partial(make_batch, layout=layout),
+        collate=partial(make_batch, layout=layout, head=settings.head),
         forward=partial(text_heads.forward, pool=pool_of(settings.kind)),
         rows=lambda feature: 1,
         loss=partial(loss, kind=settings.kind),

@@ -37,8 +37,9 @@ class Example:
     text_a: str
     label: Label
     text_b: str | None = None
-    document: str = ""  # id of the document (or pair, or question), such as a PMID
+    document: str = ""  # id of the document, such as a PMID
     arguments: tuple[Span, Span] | None = None
+    index: str = ""  # what its file calls it, for the file of predictions
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,10 @@ def make_features(examples: list[Example], tokenizer: PreTrainedTokenizerBase, l
     return features
 
 
-def collate(features: list[Feature], layout: Layout) -> Batch:
+def collate(features: list[Feature], layout: Layout, marks: bool) -> Batch:
     """All windows of the features padded to the longest, [W, T]; "windows" is the number each feature has.
 
-    Where features have marks: "marks" [W, 2, T] takes the mean over an argument's word pieces.
+    If `marks`: "marks" [W, 2, T] takes the mean over an argument's word pieces.
     """
     rows = [ids for feature in features for ids in feature["windows"]]
     longest = max(map(len, rows))
@@ -206,7 +207,7 @@ def collate(features: list[Feature], layout: Layout) -> Batch:
     }
     if layout.types:
         batch["token_type_ids"] = from_numpy(types)
-    if "marks" in features[0]:
+    if marks:
         batch["marks"] = mark_weights(features, longest)
     return batch
 
