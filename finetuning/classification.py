@@ -146,6 +146,7 @@ def classification_task(
         write_predictions=lambda outputs, path: settings.write(
             examples["test"], decode(outputs, settings, scale), path
         ),
+        predictions_suffix=settings.suffix,
     )
 
 

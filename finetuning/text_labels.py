@@ -45,6 +45,7 @@ class Settings:
     both_orders: bool = False  # train on each pair in both orders
     by_document: bool = False  # several labels: those of a document's examples are united before they are scored
     benchmark: str = ""  # its name, for task.json
+    suffix: str = "tsv"  # of the name of the file that `write` writes
     record: dict[str, Any] = field(default_factory=dict)  # what a family adds to task.json
 
     def __post_init__(self) -> None:
