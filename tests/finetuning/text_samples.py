@@ -3,9 +3,12 @@
 import json
 import lzma
 import tarfile
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
+from finetuning.texts import read_variant
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 QUICK = "--learning-rate 3e-3 --layer-decay 1 --batch-size 4 --epochs 2 --patience 9 --seeds 1".split()
@@ -97,6 +100,19 @@ def run(module, model, data: Path, output: Path, *more: str) -> dict:
     module.main([*arguments, *QUICK, "--nonstandard-split", *more])
     (path,) = output.glob("*/tiny/results.json")
     return json.loads(path.read_text()) | {"folder": path.parent}
+
+
+def score(module, data: Path, predictions: Path, **more) -> dict:
+    """What `finetuning.score` gives for a file of test predictions."""
+    flags = {"split": "test", "nonstandard_split": True, "train_split": None, **more}
+    return module.BENCHMARK.score_file(module.BENCHMARK, Namespace(data=data, predictions=predictions, **flags))
+
+
+def sizes_of(module, data: Path, **more) -> tuple[str, bool, dict]:
+    """Name of the variant that the files are, whether it is a published one, and its sizes."""
+    flags = {"data": data, "nonstandard_split": False, "train_split": None, **more}
+    _, variant = read_variant(module.BENCHMARK, Namespace(**flags), module.CORPUS)
+    return variant.name, variant.standard, variant.sizes
 
 
 def error_of(module, model, data: Path, output: Path, *more: str) -> str:
