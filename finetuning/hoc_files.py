@@ -14,6 +14,7 @@ An abstract has the labels of all its sentences.
 from argparse import Namespace
 from pathlib import Path
 
+from finetuning.ranks import say
 from finetuning.text_files import (
     TextFile,
     checksum,
@@ -139,7 +140,7 @@ def read_original(options: Namespace) -> dict[str, TextFile]:
     listed = {pmid for part in ids.values() for pmid in part}
     others = [path for path in (options.data / "text").glob("*.txt") if not hidden(path) and path.stem not in listed]
     if others:
-        print(f"{len(others)} abstracts of {options.data} are in no split of {lists[0].name} and left out", flush=True)
+        say(f"{len(others)} abstracts of {options.data} are in no split of {lists[0].name} and left out")
     return files
 
 
@@ -184,7 +185,7 @@ def read_hoc(options: Namespace) -> dict[str, TextFile]:
     folder = options.data
     original = (folder / "text").is_dir() and (folder / "labels").is_dir()
     if original and not split_lists(options) and options.unit == "abstract" and (folder / "blurb_scifive").is_dir():
-        print(f"{folder} has no list of splits: reading {folder / 'blurb_scifive'}", flush=True)
+        say(f"{folder} has no list of splits: reading {folder / 'blurb_scifive'}")
         original, folder = False, folder / "blurb_scifive"
     if original:
         refuse_train_split(options)
