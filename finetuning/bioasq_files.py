@@ -37,7 +37,7 @@ class Question:
     id: str
     kind: str
     body: str
-    answers: Groups | None  # (("yes",),) for yes/no; None where the file has none
+    answers: Groups | None  # (("yes",),) for yes/no; None where the file has none, () where it is blank (in 4B5)
     snippets: tuple[tuple[str, str], ...]  # (document id such as "pmid:123" or "", text), each text once
 
 
@@ -70,7 +70,7 @@ def read_groups(given: Any, kind: str, where: str) -> Groups | None:
     if not all(isinstance(group, list) and all(isinstance(name, str) for name in group) for group in groups):
         raise ValueError(f"{where} has the exact answer {str(given)[:40]!r}: expected lists of texts")
     kept = tuple(tuple(name for name in group if name.strip()) for group in groups)
-    return tuple(group for group in kept if group) or None
+    return tuple(group for group in kept if group)
 
 
 def read_snippets(given: Any, where: str) -> tuple[tuple[str, str], ...]:

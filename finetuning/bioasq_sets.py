@@ -128,6 +128,8 @@ def kind_questions(file: QuestionFile, kind: str) -> list[Question]:
     for question in questions:
         if question.answers is None:
             raise ValueError(f"{file.path}, question {question.id}, has no exact_answer: it is not a golden file")
+        if not question.answers:
+            ranks.say(f"{file.path.name}, question {question.id}: the exact answer is blank, so none can be right")
     return questions
 
 

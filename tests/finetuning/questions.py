@@ -58,3 +58,51 @@ def write_squad(folder: Path, impossible: tuple[int, ...] = (), version: str = "
     for split in ("train", "dev"):
         write_json(folder / f"{split}-v{version}.json", squad(impossible, version))
     return folder
+
+
+def question_id(number: int) -> str:
+    """An id as BioASQ has them: 24 hexadecimal digits."""
+    return f"{number:024x}"
+
+
+def golden(first: int, kind: str = "factoid") -> dict:
+    """Eight questions from number `first` on in BioASQ's own form, each with its context as the only snippet.
+
+    Of kind "yesno" those on contexts 0 and 1 are "yes"; of kind "list" the answer is a list of one.
+    """
+    questions = []
+    for i in range(first, first + 8):
+        where, body, answer = QUESTIONS[i % 16]
+        exact = ("yes" if where < 2 else "no") if kind == "yesno" else [[answer, f"synonym of {answer}"]]
+        snippet = {"text": CONTEXTS[where], "document": f"http://www.ncbi.nlm.nih.gov/pubmed/{100 + where}"}
+        questions.append(
+            {"id": question_id(i), "type": kind, "body": body, "exact_answer": exact, "snippets": [snippet]}
+        )
+    summary = {"id": question_id(100 + first), "type": "summary", "body": "what is seen", "ideal_answer": ["x"]}
+    return {"questions": [*questions, summary]}
+
+
+def squad_form(first: int, answers: bool) -> dict:
+    """The same eight questions as BioBERT's files have them; test files have no answers."""
+    paragraphs = []
+    for i in range(first, first + 8):
+        where, question, answer = QUESTIONS[i % 16]
+        item = {"id": f"{question_id(i)}_{i % 3:03d}", "question": question}
+        if answers:
+            item["answers"] = [{"text": answer, "answer_start": CONTEXTS[where].index(answer)}]
+        paragraphs.append({"context": CONTEXTS[where], "qas": [item]})
+    return {"version": "BioASQ6b", "data": [{"title": "BioASQ6b", "paragraphs": paragraphs}]}
+
+
+def write_bioasq(folder: Path, kind: str = "factoid") -> Path:
+    """Two batches of 7b (questions 0 to 15), and a training file of the same questions under other ids."""
+    for batch in (0, 1):
+        write_json(folder / f"7B{batch + 1}_golden.json", golden(8 * batch, kind))
+        if kind == "factoid":
+            write_json(folder / f"BioASQ-test-factoid-7b-{batch + 1}.json", squad_form(8 * batch, answers=False))
+    train = golden(16, kind)
+    train["questions"] += golden(24, kind)["questions"]
+    for item in train["questions"]:
+        item["body"] += " ?"  # not the test questions, which are left out
+    write_json(folder / f"BioASQ-train-{kind}-7b.json", train)
+    return folder
