@@ -161,8 +161,8 @@ def test_without_dev_the_first_seeds_model_is_kept(tmp_path):
 def test_a_run_killed_at_any_moment_goes_on(tmp_path, monkeypatch, folds):
     """Killed before each single file operation in turn; the second start gives what an undisturbed run gives."""
     tasks = [toy_task(seed=10 * i) for i in range(folds)]
-    run_seeds(tasks, RUN, quick, tmp_path / "whole", 2)
     quick = replace(CONFIG, epochs=1)
+    run_seeds(tasks, RUN, quick, tmp_path / "whole", 2)
     path_type = type(tmp_path)
     monkeypatch.setattr(results.os, "fsync", lambda descriptor: None)  # a hundred of them take long on a busy disk
     originals = {"replace": path_type.replace, "rmtree": shutil.rmtree, "write": results.json.dump}
