@@ -5,8 +5,8 @@ from argparse import Namespace
 
 import pytest
 
-from benchmarks import finetuning_baselines
-from benchmarks.finetuning_baselines import entity_dictionary, find_entities
+from benchmarks import entity_baseline
+from benchmarks.entity_baseline import entity_dictionary, find_entities
 from finetuning import ebm_nlp, ner
 from finetuning.conll import Sentence, TaggedFile
 from tests.finetuning.samples import SENTENCES, pairs, write_benchmark
@@ -123,10 +123,10 @@ def test_baseline_command(tmp_path, capsys):
     """train = test: the dictionary finds all, and what it tags besides is none here."""
     data = write_benchmark(tmp_path / "data", "iob")
     line = ["bc5cdr", "--data", str(data), "--nonstandard-split", "--output", str(tmp_path / "scores.json")]
-    finetuning_baselines.main(line)
+    entity_baseline.main(line)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert json.loads(capsys.readouterr().out) == scores
     assert (scores["test"]["entity-level F1"], scores["test"]["entities"]) == (1.0, 12)
     assert (scores["baseline"], scores["nonstandard_split"]) == ("dictionary", True)
     with pytest.raises(SystemExit, match="has no entity benchmark 'bc6cdr'"):
-        finetuning_baselines.main(["bc6cdr", "--data", str(data)])
+        entity_baseline.main(["bc6cdr", "--data", str(data)])

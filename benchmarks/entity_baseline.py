@@ -1,6 +1,6 @@
 """A plain baseline for the entity benchmarks, scored as finetuned models are: what training text alone says.
 
-    python -m benchmarks.finetuning_baselines bc5cdr --data DIR [--output FILE] [the benchmark's own flags]
+    python -m benchmarks.entity_baseline bc5cdr --data DIR [--output FILE] [the benchmark's own flags]
 
 1. Every entity of the train split goes into a dictionary, its words in lower case, with its most frequent type.
 2. From left to right, the longest run of words that is in the dictionary is tagged with that type.
