@@ -65,10 +65,15 @@ def question_id(number: int) -> str:
     return f"{number:024x}"
 
 
-def golden(first: int, kind: str = "factoid") -> dict:
+# Makes another text of a question, and no other word piece: a test question may not be trained on, ours has to be.
+UNSEEN = "\u200b"
+
+
+def golden(first: int, kind: str = "factoid", mark: str = "") -> dict:
     """Eight questions from number `first` on in BioASQ's own form, each with its context as the only snippet.
 
-    Of kind "yesno" those on contexts 0 and 1 are "yes"; of kind "list" the answer is a list of one.
+    Of kind "yesno" those on contexts 0 and 1 are "yes"; of kind "list" the answer is a list of one. `mark` is put
+    after each question.
     """
     questions = []
     for i in range(first, first + 8):
@@ -76,18 +81,18 @@ def golden(first: int, kind: str = "factoid") -> dict:
         exact = ("yes" if where < 2 else "no") if kind == "yesno" else [[answer, f"synonym of {answer}"]]
         snippet = {"text": CONTEXTS[where], "document": f"http://www.ncbi.nlm.nih.gov/pubmed/{100 + where}"}
         questions.append(
-            {"id": question_id(i), "type": kind, "body": body, "exact_answer": exact, "snippets": [snippet]}
+            {"id": question_id(i), "type": kind, "body": body + mark, "exact_answer": exact, "snippets": [snippet]}
         )
     summary = {"id": question_id(100 + first), "type": "summary", "body": "what is seen", "ideal_answer": ["x"]}
     return {"questions": [*questions, summary]}
 
 
-def squad_form(first: int, answers: bool) -> dict:
+def squad_form(first: int, answers: bool, mark: str = "") -> dict:
     """The same eight questions as BioBERT's files have them; test files have no answers."""
     paragraphs = []
     for i in range(first, first + 8):
         where, question, answer = QUESTIONS[i % 16]
-        item = {"id": f"{question_id(i)}_{i % 3:03d}", "question": question}
+        item = {"id": f"{question_id(i)}_{i % 3:03d}", "question": question + mark}
         if answers:
             item["answers"] = [{"text": answer, "answer_start": CONTEXTS[where].index(answer)}]
         paragraphs.append({"context": CONTEXTS[where], "qas": [item]})
@@ -100,9 +105,7 @@ def write_bioasq(folder: Path, kind: str = "factoid") -> Path:
         write_json(folder / f"7B{batch + 1}_golden.json", golden(8 * batch, kind))
         if kind == "factoid":
             write_json(folder / f"BioASQ-test-factoid-7b-{batch + 1}.json", squad_form(8 * batch, answers=False))
-    train = golden(16, kind)
-    train["questions"] += golden(24, kind)["questions"]
-    for item in train["questions"]:
-        item["body"] += " ?"  # not the test questions, which are left out
+    train = golden(16, kind, UNSEEN)
+    train["questions"] += golden(24, kind, UNSEEN)["questions"]
     write_json(folder / f"BioASQ-train-{kind}-7b.json", train)
     return folder
