@@ -41,7 +41,9 @@ def make_parser(benchmark: Benchmark, name: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--data", required=True, type=Path, help="Folder with the benchmark's files as distributed.")
-    parser.add_argument("--predictions", required=True, type=Path, help="File in the benchmark's submission format.")
+    parser.add_argument(
+        "--predictions", required=True, type=Path, help="File (brat: folder) in the benchmark's submission format."
+    )
     parser.add_argument("--split", default="test", help="Split that was predicted (default: test).")
     parser.add_argument(
         "--nonstandard-split", action="store_true", help="Score on files of other than the published sizes."
@@ -57,8 +59,8 @@ def score(name: str, arguments: list[str]) -> dict[str, Any]:
     options = make_parser(benchmark, name).parse_args(arguments)
     # Flags of training that the readers look at; a file of predictions has no train split to stand in for.
     options.train_split = None
-    if not options.predictions.is_file():
-        raise ValueError(f"--predictions {options.predictions} is not a file")
+    if not options.predictions.exists():  # brat predictions are a folder
+        raise ValueError(f"--predictions {options.predictions} does not exist")
     return benchmark.score_file(benchmark, options)
 
 

@@ -60,7 +60,7 @@ def test_scores_of_a_file(benchmark_folder: Path, tmp_path: Path, capsys: pytest
 
 def test_mistakes_are_one_sentence(benchmark_folder: Path, tmp_path: Path) -> None:
     given = ["bc5cdr", "--data", str(benchmark_folder), "--predictions"]
-    with pytest.raises(SystemExit, match="error: --predictions .* is not a file"):
+    with pytest.raises(SystemExit, match="error: --predictions .* does not exist"):
         main([*given, str(tmp_path / "absent")])
     file = predictions_of(tmp_path / "predictions.tsv", 0)
     with pytest.raises(SystemExit, match="error: .* not a published split of BC5CDR"):
