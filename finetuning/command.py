@@ -27,6 +27,12 @@ from finetuning.results import check_output, run_folder, run_seeds
 from finetuning.search import search
 from finetuning.splits import Benchmark, Variant
 
+# The flags of make_parser that are neither a benchmark's own nor of FinetuneConfig.
+SHARED = frozenset(
+    ("model", "data", "output", "seeds", "model_name", "nonstandard_split", "train_split", "train_on_dev")
+    + ("local_rank", "search", "corpus")
+)
+
 
 @dataclass
 class Prepared:
@@ -97,6 +103,12 @@ def with_dev_in_train(task: Task) -> Task:
     return replace(task, features={"train": task.features["train"] + task.features["dev"], **rest})
 
 
+def own_flags(options: argparse.Namespace, config: FinetuneConfig) -> dict[str, Any]:
+    """The values of the flags that only this benchmark and its family have: they decide a run as settings do."""
+    own = {name: value for name, value in vars(options).items() if name not in SHARED and not hasattr(config, name)}
+    return {name: value if isinstance(value, (int, float, type(None))) else str(value) for name, value in own.items()}
+
+
 def describe_run(
     benchmark: Benchmark, prepared: Prepared, options: argparse.Namespace, config: FinetuneConfig, checksum: str
 ) -> dict[str, Any]:
@@ -112,6 +124,7 @@ def describe_run(
         "split": prepared.split,
         "train_split": options.train_split,
         "train_on_dev": options.train_on_dev,
+        "flags": own_flags(options, config),
         "config": asdict(config),
     }
 
@@ -154,7 +167,7 @@ def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, An
             return benchmark.prepare(benchmark, options, tried).tasks
 
         config, record = search(prepare, config, description, folder / "search.json", options.search)
-        tasks = prepare(config)
+        tasks = ranks.agree(lambda: prepare(config))
         description |= {"config": asdict(config), "search": record}
     if options.train_on_dev:
         tasks = [with_dev_in_train(task) for task in tasks]

@@ -13,6 +13,7 @@ A process started by no launcher is the only rank, and nothing here does anythin
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -55,6 +56,7 @@ def say(text: str) -> None:
     """Print a line, once whatever the number of ranks."""
     if rank() == 0:
         tqdm.write(text)
+        sys.stdout.flush()  # a batch job's log is a file, and is read while the job runs
 
 
 def agree(function: Callable[[], Any]) -> Any:

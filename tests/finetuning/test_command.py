@@ -92,3 +92,18 @@ def test_own_flags_stand_beside_the_shared_ones():
         "--model m --data d --output o --input-style raw --train-on-dev".split()
     )
     assert (options.input_style, options.train_on_dev, options.seeds) == ("raw", True, 5)
+    assert command.own_flags(options, CONFIG) == {"input_style": "raw"}
+
+
+def test_another_value_of_an_own_flag_is_another_run(tiny_model, tmp_path):
+    bench, _ = benchmark(toy_task())
+    assert (
+        command.own_flags(command.make_parser(bench, "").parse_args("--model m --data d --output o".split()), CONFIG)
+        == {}
+    )
+    bench = replace(bench, add_flags=lambda parser: parser.add_argument("--head", default="cls"))
+    run(bench, tiny_model, tmp_path, "--seeds", "1")
+    results = json.loads((tmp_path / "toy-line" / "m" / "results.json").read_text())
+    assert results["flags"] == {"head": "cls"}
+    message = error_of(bench, tiny_model, tmp_path, "--seeds", "1", "--head", "markers")
+    assert "differ in flags.head (cls, now markers): choose another --output or --model-name" in message
