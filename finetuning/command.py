@@ -7,9 +7,10 @@ or on several GPUs, each with a part of every batch (finetuning.ranks),
     deepspeed --num_gpus 4 --module finetuning.bc5cdr --model DIR --data DIR --output DIR --seeds 5
 
 1. Read and check the files and build the model inputs: the benchmark's own `prepare`.
-2. Look for better settings, if asked: finetuning.search.
-3. Train and test with every seed: finetuning.results.
-4. Print the mean of the test scores; any mistake of the user ends the program with one sentence and status 1.
+2. Count texts that the splits, and test and the pretraining corpus, share: finetuning.leaks.
+3. Look for better settings, if asked: finetuning.search.
+4. Train and test with every seed: finetuning.results.
+5. Print the mean of the test scores; any mistake of the user ends the program with one sentence and status 1.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 from finetuning import encoder, ranks
 from finetuning.config import FinetuneConfig, add_arguments, config_from
+from finetuning.leaks import guard
 from finetuning.loop import Task
 from finetuning.results import check_output, run_folder, run_seeds
 from finetuning.search import search
@@ -75,7 +77,12 @@ def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentPars
         metavar="N",
         help="First try N settings on the dev split (finetuning.search), then run the seeds with the best of them.",
     )
-    # --corpus comes here.
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="PATH",
+        help="Pretraining corpus, to count the test documents in it: a folder of the corpus tools, .jsonl or text.",
+    )
     if benchmark.add_flags:
         benchmark.add_flags(parser)
     add_arguments(parser, benchmark.defaults)
@@ -139,6 +146,8 @@ def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, An
     inputs = {split: sum(len(task.features[split]) for task in tasks) for split in tasks[0].features}
     mark = "" if prepared.variant.standard else " (nonstandard split)"
     ranks.say(f"{prepared.variant.name}{mark}: inputs {inputs}")
+    leaks = ranks.from_first(lambda: guard(prepared.texts, options.corpus, prepared.split, folder / "leaks.json"))
+    description["leaks"] = leaks
     if options.search:
 
         def prepare(tried: FinetuneConfig) -> list[Task]:

@@ -31,8 +31,8 @@ from finetuning.config import FinetuneConfig
 from finetuning.loop import Task, choose_device, fit, predict
 from finetuning.provenance import provenance
 
-# The name that it is called by (its checksum is compared), others' scores, and what led to the settings.
-NOT_COMPARED = {"model", "published", "search"}
+# The name that it is called by (its checksum is compared), others' scores, and what is said beside the scores.
+NOT_COMPARED = {"model", "published", "search", "leaks"}
 PART_KEYS = ("seed", "failed", "test", "dev", "best_epoch", "history", "seconds", "ranks", "device")
 PART_FILE = re.compile(r"seed_\d+(\.fold_\d+)?\.json")
 
