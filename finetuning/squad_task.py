@@ -1,7 +1,7 @@
 """SQuAD and files in its form, from a folder to a Task and to scores. Nothing to run here; run finetuning.squad.
 
 1. Find the splits in --data: train*.json, dev*.json, test*.json. Without a test file dev is the test split.
-2. A single file is cut into --folds parts by article; each part is the test split once.
+2. A single file is cut into --folds parts by article (or question); each part is the test split once.
 3. Score the best answer of each question; where questions may have no answer, "" is predicted when the
    no-answer score is above --no-answer-threshold, and the best threshold and its F1 are reported beside.
 4. Predictions are written as SQuAD's scripts read them: {id: text}, and for 2.0 {id: no-answer score} beside.
@@ -65,11 +65,18 @@ def read_files(data: Path) -> dict[str, SquadFile]:
 
 
 def fold_examples(examples: list[Example], folds: int) -> list[dict[str, list[Example]]]:
-    """For each fold its train and test examples; articles stay whole and go to the folds in turn."""
-    documents = {name: i for i, name in enumerate(dict.fromkeys(example.document for example in examples))}
-    if not 2 <= folds <= len(documents):
-        raise ValueError(f"--folds {folds} does not fit: the file has {len(documents)} articles; at least 2 folds")
-    numbers = [documents[example.document] % folds for example in examples]
+    """For each fold its train and test examples; articles go to the folds in turn and stay whole.
+
+    Where there are fewer articles than folds (bio_electra's BioASQ file is a single one), questions do: the same
+    question on several contexts is then in one fold.
+    """
+    articles = dict.fromkeys(example.document for example in examples)
+    by_article = len(articles) >= folds
+    units = [example.document if by_article else example.question for example in examples]
+    order = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+    if not 2 <= folds <= len(order):
+        raise ValueError(f"--folds {folds} does not fit: the file has {len(order)} questions; give 2 up to that")
+    numbers = [order[unit] % folds for unit in units]
     return [
         {
             "train": [example for example, number in zip(examples, numbers, strict=True) if number != fold],
@@ -195,5 +202,9 @@ def add_flags(parser: ArgumentParser) -> None:
         "for the joint head, as google-research/electra; 0 for the plain one).",
     )
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help="Cross-validate a single file, split by article."
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="Cross-validate a single file, cut by article (or by question).",
     )

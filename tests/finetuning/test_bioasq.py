@@ -212,6 +212,8 @@ def test_shared_files_run_as_the_published_7b(tiny_model, tmp_path):
     assert prepared.variant.name == "BioASQ 7b factoid" and prepared.variant.standard
     assert prepared.variant.published[0][:2] == ("ELECTRAMed-base", 44.62)
     assert prepared.split["test"]["examples"] == 98 + 56 + 84 + 90 + 79
+    # 129 by the bare substring; "anticoagulant", "foot" and "adipokine" are there only inside longer words
+    assert prepared.split["test"]["questions with a golden answer in their contexts"] == 126
     assert prepared.split["train"]["questions"] == 177
     assert len({one["example"] for one in prepared.tasks[0].features["test"]}) == 407
 
