@@ -39,10 +39,9 @@ TRAINING_SAMPLES, MICRO_BATCH = 6000, 50  # samples of the training split that t
 
 
 def validation_rows(run: Path) -> list[dict]:
-    """Validation rows of metrics.jsonl, with `minutes` since the first training row's clock began."""
+    """Validation rows of metrics.jsonl, with `minutes` since the run started (one that was never resumed)."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    began = json.loads((run / "run_state.json").read_text())["began"]
-    return [row | {"minutes": (row["time"] - began) / 60} for row in rows if row["kind"] == "validation"]
+    return [row | {"minutes": row["seconds"] / 60} for row in rows if row["kind"] == "validation"]
 
 
 def open_split(config, prefix: str, split: str, tokenizer_folder: Path) -> Samples:

@@ -8,28 +8,31 @@ Database 2016, baw068. 500 abstracts each for train, dev and test.
 Files, read as they are distributed:
 - BC5CDR-chem and BC5CDR-disease of BioBERT's NERdata (github.com/dmis-lab/biobert): train.tsv, devel.tsv and
   test.tsv (train_dev.tsv is not needed); one type each, tags B, I, O;
-- BC5CDR-IOB and BC5CDR-IOBES of github.com/cambridgeltl/MTL-Bioinformatics-2016: both types, the same in
-  both;
+- BC5CDR-IOB, BC5CDR-IOBES, BC5CDR-chem-IOB, ... of github.com/cambridgeltl/MTL-Bioinformatics-2016: the same with
+  types, one or both;
 - data/ner/bc5cdr of github.com/allenai/scibert: train.txt, dev.txt, test.txt; both types merged into one, as
   ELECTRAMed used them. Neighbouring mentions of one word each are one entity there: so there are fewer;
-- "recut" are the same abstracts as ELECTRAMed's repository has them, a few sentences cut in two.
+- "recut" are the same abstracts as ELECTRAMed's repository has them, a few sentences cut in two;
+- BioCreative's own CDR_{Training,Development,Test}Set.PubTator.txt: sentences and words are then cut here.
 
-| variant                 | sentences train / dev / test | entities train / dev / test     |
-| ----------------------- | ---------------------------- | ------------------------------- |
-| BC5CDR chemical         | 4,560 / 4,581 / 4,797        | 5,203 / 5,347 / 5,385           |
-| BC5CDR disease          | 4,560 / 4,581 / 4,797        | 4,182 / 4,246 / 4,424           |
-| BC5CDR chemical+disease | 4,560 / 4,581 / 4,797        | the two rows above              |
-| BC5CDR merged           | 3,942 / 3,949 / 4,139        | 9,270 / 9,455 / 9,662           |
-| BC5CDR merged, recut    | 3,951 / 3,957 / 4,145        | 9,270 / 9,457 / 9,662           |
+| variant                            | sentences train / dev / test | entities train / dev / test                   |
+| ---------------------------------- | ---------------------------- | --------------------------------------------- |
+| BC5CDR chemical                    | 4,560 / 4,581 / 4,797        | 5,203 / 5,347 / 5,385                         |
+| BC5CDR disease                     | 4,560 / 4,581 / 4,797        | 4,182 / 4,246 / 4,424                         |
+| BC5CDR chemical+disease            | 4,560 / 4,581 / 4,797        | the two rows above                            |
+| BC5CDR merged                      | 3,942 / 3,949 / 4,139        | 9,270 / 9,455 / 9,662                         |
+| BC5CDR merged, recut               | 3,951 / 3,957 / 4,145        | 9,270 / 9,457 / 9,662                         |
+| BC5CDR chemical+disease (PubTator) | 500 / 500 / 500 abstracts    | as chemical; 4,182 / 4,244 / 4,424 diseases   |
 
 Published scores that may stand beside ours are in BENCHMARK below, each with its source. Those of the BLURB
-papers are on the same abstracts and entities, with sentences and words split in BLURB's own way.
+papers are on the same abstracts and entities, with sentences and words split in BLURB's own way. Default batch
+size as in BioELECTRA (BioNLP 2021); learning rate by the model's size.
 """
 
 from finetuning import command, tagging
 from finetuning.config import FinetuneConfig
-from finetuning.conll import UNTYPED
 from finetuning.splits import Benchmark, Variant
+from finetuning.tags import UNTYPED
 
 SENTENCES = (4560, 4581, 4797)
 CHEMICALS = (5203, 5347, 5385)
@@ -39,29 +42,33 @@ BIOELECTRA = "BLURB, BioNLP 2021"
 LINKBERT = "BLURB, arXiv:2203.15827"
 ELECTRAMED = "arXiv:2104.09585"
 
+PUBLISHED_CHEMICALS = (
+    ("BioBERT", 92.85, PUBMEDBERT),
+    ("PubMedBERT", 93.33, PUBMEDBERT),
+    ("BioELECTRA", 93.60, BIOELECTRA),
+    ("BioLinkBERT-base", 93.75, LINKBERT),
+    ("BioLinkBERT-large", 94.04, LINKBERT),
+)
+PUBLISHED_DISEASES = (
+    ("BioBERT", 84.70, PUBMEDBERT),
+    ("PubMedBERT", 85.62, PUBMEDBERT),
+    ("BioELECTRA", 85.84, BIOELECTRA),
+    ("BioLinkBERT-base", 86.10, LINKBERT),
+    ("BioLinkBERT-large", 86.39, LINKBERT),
+)
+
+
+def one_type(kind: str, counts: tuple[int, int, int], published: tuple) -> tuple[Variant, Variant]:
+    """Chemicals or diseases alone: BioBERT's files with bare tags, MTL's with the type."""
+    name, rename = f"BC5CDR {kind.lower()}", {UNTYPED: kind}
+    return tuple(Variant(name, {"sentences": SENTENCES, typed: counts}, rename, published) for typed in (UNTYPED, kind))
+
+
 BENCHMARK = Benchmark(
     name="BC5CDR",
     variants=(
-        Variant(
-            "BC5CDR chemical",
-            {"sentences": SENTENCES, UNTYPED: CHEMICALS},
-            rename={UNTYPED: "Chemical"},
-            published=(
-                ("PubMedBERT", 93.33, PUBMEDBERT),
-                ("BioELECTRA", 93.60, BIOELECTRA),
-                ("BioLinkBERT-large", 94.04, LINKBERT),
-            ),
-        ),
-        Variant(
-            "BC5CDR disease",
-            {"sentences": SENTENCES, UNTYPED: DISEASES},
-            rename={UNTYPED: "Disease"},
-            published=(
-                ("PubMedBERT", 85.62, PUBMEDBERT),
-                ("BioELECTRA", 85.84, BIOELECTRA),
-                ("BioLinkBERT-large", 86.39, LINKBERT),
-            ),
-        ),
+        *one_type("Chemical", CHEMICALS, PUBLISHED_CHEMICALS),
+        *one_type("Disease", DISEASES, PUBLISHED_DISEASES),
         Variant("BC5CDR chemical+disease", {"sentences": SENTENCES, "Chemical": CHEMICALS, "Disease": DISEASES}),
         Variant(
             "BC5CDR merged",
@@ -73,8 +80,12 @@ BENCHMARK = Benchmark(
             {"sentences": (3951, 3957, 4145), UNTYPED: (9270, 9457, 9662)},
             published=(("ELECTRAMed-base", 90.03, ELECTRAMED),),
         ),
+        Variant(
+            "BC5CDR chemical+disease (PubTator)",
+            {"documents": (500, 500, 500), "Chemical": CHEMICALS, "Disease": (4182, 4244, 4424)},
+        ),
     ),
-    defaults=FinetuneConfig(epochs=20, patience=5, batch_size=32),
+    defaults=FinetuneConfig(epochs=20, patience=5, batch_size=16),
     prepare=tagging.prepare,
     score_file=tagging.score_file,
     add_flags=tagging.add_flags,

@@ -26,6 +26,7 @@ from finetuning import texts
 from finetuning.classification import classification_task
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task
+from finetuning.ranks import say
 from finetuning.splits import Variant
 from finetuning.text_files import TextFile, checksum, find_splits, not_empty, read_table
 from finetuning.text_inputs import Example
@@ -89,10 +90,9 @@ def read_ready_made(options: Namespace) -> texts.Files:
     names, read = (SCIFIVE, read_scifive) if scifive else (BIO_ELECTRA, read_bio_electra)
     files = {split: read(path) for split, path in find_splits(options, names).items()}
     if "dev" in files and files["dev"].sha256 == files["test"].sha256:
-        print(
+        say(
             f"warning: {files['dev'].path} is the test file: it is left out, since no epoch may be chosen on the "
-            "test; every tenth training question is held out instead",
-            flush=True,
+            "test; every tenth training question is held out instead"
         )
         del files["dev"]
     return files

@@ -28,6 +28,7 @@ from transformers import PreTrainedTokenizerBase
 from finetuning import encoder, text_heads
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Feature, Task, predict
+from finetuning.ranks import say
 from finetuning.results import read_json, write_json
 from finetuning.text_inputs import Example, Layout, collate, layout_of, make_features, word_pieces
 from finetuning.text_labels import (
@@ -72,17 +73,15 @@ def report_long(features: dict[str, list[Feature]], length: int) -> None:
     for split, part in features.items():
         many = [len(feature["windows"]) for feature in part if len(feature["windows"]) > 1]
         if many:
-            print(
+            say(
                 f"{split}: {len(many)} of {len(part)} texts are longer than {length} word pieces: each is divided "
-                f"into 2 to {max(many)} windows, whose scores are pooled",
-                flush=True,
+                f"into 2 to {max(many)} windows, whose scores are pooled"
             )
         part_shown = [feature["left_out"] for feature in part if feature.get("left_out")]
         if part_shown:
-            print(
+            say(
                 f"{split}: {len(part_shown)} of {len(part)} texts are longer than {length} word pieces: the part "
-                f"around the two marked arguments is shown, {sum(part_shown)} word pieces are left out",
-                flush=True,
+                f"around the two marked arguments is shown, {sum(part_shown)} word pieces are left out"
             )
 
 

@@ -7,8 +7,10 @@ or on several GPUs, each with a part of every batch (finetuning.ranks),
     deepspeed --num_gpus 4 --module finetuning.bc5cdr --model DIR --data DIR --output DIR --seeds 5
 
 1. Read and check the files and build the model inputs: the benchmark's own `prepare`.
-2. Train and test with every seed: finetuning.results.
-3. Print the mean of the test scores; any mistake of the user ends the program with one sentence and status 1.
+2. Count texts that the splits, and test and the pretraining corpus, share: finetuning.leaks.
+3. Look for better settings, if asked: finetuning.search.
+4. Train and test with every seed: finetuning.results.
+5. Print the mean of the test scores; any mistake of the user ends the program with one sentence and status 1.
 """
 
 import argparse
@@ -19,8 +21,10 @@ from typing import Any
 
 from finetuning import encoder, ranks
 from finetuning.config import FinetuneConfig, add_arguments, config_from
+from finetuning.leaks import guard
 from finetuning.loop import Task
 from finetuning.results import check_output, run_folder, run_seeds
+from finetuning.search import search
 from finetuning.splits import Benchmark, Variant
 
 
@@ -66,7 +70,19 @@ def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentPars
         help="Train on train and dev together, --epochs long, and keep the last epoch (no early stopping).",
     )
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # from the deepspeed launcher; LOCAL_RANK has it too
-    # --search and --corpus come here.
+    parser.add_argument(
+        "--search",
+        type=int,
+        default=0,
+        metavar="N",
+        help="First try N settings on the dev split (finetuning.search), then run the seeds with the best of them.",
+    )
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="PATH",
+        help="Pretraining corpus, to count the test documents in it: a folder of the corpus tools, .jsonl or text.",
+    )
     if benchmark.add_flags:
         benchmark.add_flags(parser)
     add_arguments(parser, benchmark.defaults)
@@ -100,30 +116,48 @@ def describe_run(
     }
 
 
-def prepare(benchmark: Benchmark, options: argparse.Namespace) -> tuple[Prepared, FinetuneConfig, dict[str, Any]]:
-    """All that may be refused: flags, model, files; returns the settings and the description of the run too."""
+def check_flags(options: argparse.Namespace) -> None:
+    """ValueError for flags that make no sense, before any file is read."""
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}: at least one seed is needed")
+    if options.search < 0:
+        raise ValueError(f"--search {options.search}: give the number of settings to try, or 0 for none")
     if options.train_split and not options.nonstandard_split:
         raise ValueError(f"--train-split {options.train_split} is not the published way: add --nonstandard-split")
     check_output(options.output)
+
+
+def open_benchmark(
+    benchmark: Benchmark, options: argparse.Namespace
+) -> tuple[Prepared, FinetuneConfig, dict[str, Any]]:
+    """All that may be refused, flags, model and files; and the settings and the description of the run."""
+    check_flags(options)
     settings = encoder.load_config(options.model)
     config = config_from(options).for_hidden_size(settings.hidden_size)
     prepared = benchmark.prepare(benchmark, options, config)
-    if options.train_on_dev:
-        prepared.tasks = [with_dev_in_train(task) for task in prepared.tasks]
     checksum = encoder.fingerprint(options.model, settings)
     return prepared, config, describe_run(benchmark, prepared, options, config, checksum)
 
 
 def run(benchmark: Benchmark, options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Read, check, train and score as the flags say; returns what results.json holds, and its folder."""
-    prepared, config, description = ranks.agree(lambda: prepare(benchmark, options))
-    tasks = prepared.tasks
+    prepared, config, description = ranks.agree(lambda: open_benchmark(benchmark, options))
+    tasks, folder = prepared.tasks, run_folder(options.output, description)
     inputs = {split: sum(len(task.features[split]) for task in tasks) for split in tasks[0].features}
     mark = "" if prepared.variant.standard else " (nonstandard split)"
     ranks.say(f"{prepared.variant.name}{mark}: inputs {inputs}")
-    folder = run_folder(options.output, description)
+    leaks = ranks.from_first(lambda: guard(prepared.texts, options.corpus, prepared.split, folder / "leaks.json"))
+    description["leaks"] = leaks
+    if options.search:
+
+        def prepare(tried: FinetuneConfig) -> list[Task]:
+            return benchmark.prepare(benchmark, options, tried).tasks
+
+        config, record = search(prepare, config, description, folder / "search.json", options.search)
+        tasks = prepare(config)
+        description |= {"config": asdict(config), "search": record}
+    if options.train_on_dev:
+        tasks = [with_dev_in_train(task) for task in tasks]
     return run_seeds(tasks, description, config, folder, options.seeds), folder
 
 

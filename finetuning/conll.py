@@ -1,188 +1,134 @@
 """Read entity annotations written one token a line, as the community distributes them, into one form.
 
-Used by finetuning.tagging; nothing to run here. What is read as it is:
+Used by finetuning.entity_files; nothing to run here. What is read as it is:
 
-- two columns `token<TAB>tag` (BioBERT: bare `B`, `I`, `O`; MTL-Bioinformatics-2016: `B-Chemical`), or four
-  columns `token POS chunk tag` (CoNLL 2003, SciBERT); columns divided by tabs, or by blanks where the file
-  has no tab;
-- the tag schemes IOB2, IOB1 and IOBES; `-DOCSTART-` lines; a last sentence with or without a blank line after
-  it.
+- two columns `token<TAB>tag` (BioBERT: bare `B`, `I`, `O`; MTL-Bioinformatics-2016: `B-Chemical`), or more with
+  the tag last, such as `token POS chunk tag` (CoNLL 2003, SciBERT); columns divided by tabs, or by blanks where
+  the file has no tab;
+- every scheme of finetuning.tags;
+- `-DOCSTART-` lines, with the document's id in brackets or without, and `###MEDLINE:id` lines (the original
+  JNLPBA): a document begins there, and they are no sentence;
+- a last sentence with or without a blank line after it, CRLF, a byte order mark, gzip and xz.
 
-1. Read every split (train, dev, test) from the first file name of `SPLIT_FILES` that is there.
+1. Read the lines of every split.
 2. Find the scheme from the tags of all splits together; where the tags fit none, say which line does not.
-3. Turn every sentence into entity spans and these into IOB2 tags, the only form the rest of the code knows.
+3. Turn the tags of every sentence into IOB2, the only form the rest of the code knows.
 """
 
+import gzip
 import hashlib
+import lzma
+import re
+import zlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-SPLIT_FILES = {
-    "train": ("train.tsv", "train.txt", "train.conll"),
-    "dev": ("devel.tsv", "dev.tsv", "dev.txt", "devel.txt", "dev.conll"),
-    "test": ("test.tsv", "test.txt", "test.conll"),
-}
-SCHEMES = ("IOB2", "IOB1", "IOBES")
-UNTYPED = "Entity"  # the type given to bare B and I tags
+from finetuning.tags import as_iob2, first_fault, split_tag
 
-Span = tuple[int, int, str]  # first word, one after the last word, type
+DOCUMENT_LINE = re.compile(r"(?:-DOCSTART-(?:\s+\((?P<id>[^)]*)\))?|###MEDLINE:(?P<medline>\S+)\s*$)")
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words of one sentence and one tag for each; IOB2 once `read_splits` has returned it."""
+    """Words of one sentence and one tag for each; IOB2 once it has left the reader."""
 
     words: list[str]
     tags: list[str]
     line: int = 0  # of the first word in the file, counted from 1
+    document: int = 0  # index into TaggedFile.documents, where there are any
+    offsets: list[tuple[int, int]] | None = None  # of each word in the document's text, where there is one
 
 
 @dataclass
 class TaggedFile:
-    """One split: its sentences and what the file looked like (columns, typed or bare tags, checksum)."""
+    """One split: its sentences, its documents and what the file looked like."""
 
     path: Path
     sentences: list[Sentence]
-    columns: int
     sha256: str
-    typed: bool | None = None  # None as long as there is no entity
+    columns: int = 0
+    typed: bool | None = None  # tags with a type; None as long as there is no entity
     scheme: str = ""
+    form: str = "CoNLL"  # or PubTator, or brat
+    documents: list[str] = field(
+        default_factory=list
+    )  # ids, "" where there is none; empty if the file has no documents
+    texts: list[str] = field(default_factory=list)  # of those documents; empty for CoNLL files
+    missed: list[tuple[int, Any]] = field(default_factory=list)  # (document, entity) that no tags can stand for
+    notes: list[str] = field(default_factory=list)  # counted warnings, a sentence each
 
     def entity_counts(self) -> dict[str, int]:
-        """Number of entities of each type, types in alphabetical order (IOB2 tags only)."""
+        """Number of entities of each type, types in alphabetical order: all that are in the file."""
         counts = Counter(tag[2:] for sentence in self.sentences for tag in sentence.tags if tag[0] == "B")
+        counts.update(entity.type for _, entity in self.missed)
         return dict(sorted(counts.items()))
 
 
-def find_split(folder: Path, split: str) -> Path:
-    """The one file of `folder` that holds `split`; ValueError if there is none or more than one."""
-    found = [folder / name for name in SPLIT_FILES[split] if (folder / name).is_file()]
-    if not found:
-        raise ValueError(f"{folder} has no {split} file: expected one of {', '.join(SPLIT_FILES[split])}")
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
-        raise ValueError(f"{folder} has {names}: keep only the one that is the {split} split")
-    return found[0]
-
-
-def read_file(path: Path, columns: tuple[int, ...] = (2, 4)) -> TaggedFile:
-    """Sentences of `path` with its tags unchanged; ValueError names the line that is wrong.
-
-    `columns` are the numbers of columns that a file may have; the first is the token, the last the tag.
-    """
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, decompressed if its name ends in .gz or .xz; ValueError if that fails."""
     data = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
+        if path.suffix == ".gz":
+            return gzip.decompress(data)
+        return lzma.decompress(data) if path.suffix == ".xz" else data
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{path} cannot be decompressed ({error}): get the file again") from None
+
+
+def decode(data: bytes, path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text in `data`; ValueError names the first line that is not UTF-8."""
+    try:
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path} line {line} is not UTF-8: convert the file to UTF-8") from None
+
+
+def read_file(path: Path) -> TaggedFile:
+    """Sentences of `path` with its tags unchanged; ValueError names the line that is wrong."""
+    data = read_bytes(path)
+    text = decode(data, path)
     separator = "\t" if "\t" in text else None
-    sentences: list[Sentence] = []
+    file = TaggedFile(path, [], hashlib.sha256(data).hexdigest())
     words: list[str] = []
     tags: list[str] = []
-    width = 0
     # Not splitlines(): it also breaks at characters such as U+0085, which may be part of a token.
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         line = line.rstrip("\r")
-        if not line.strip() or line.startswith("-DOCSTART-"):
+        document = DOCUMENT_LINE.match(line) if line[:1] in ("-", "#") else None
+        if document or not line.strip(" \t"):
             if words:
-                sentences.append(Sentence(words, tags, number - len(words)))
+                place = max(0, len(file.documents) - 1)
+                file.sentences.append(Sentence(words, tags, number - len(words), place))
                 words, tags = [], []
+            if document:
+                if file.sentences and not file.documents:
+                    file.documents.append("")  # of what stands before the first such line
+                file.documents.append(document["id"] or document["medline"] or "")
             continue
         cells = line.split(separator)
-        width = width or len(cells)
-        if len(cells) != width or width not in columns or not cells[0].strip():
-            expected = width if width in columns else "2 (token, tag) or 4 (token, POS, chunk, tag)"
+        file.columns = file.columns or len(cells)
+        if len(cells) != file.columns or file.columns < 2 or not cells[0].strip(" "):
+            expected = file.columns if file.columns > 1 else "2 or more (the token first, its tag last)"
             raise ValueError(f"{path} line {number} has {len(cells)} columns ({line[:60]!r}): expected {expected}")
         words.append(cells[0])
         tags.append(cells[-1].strip())
-    if not sentences:
+    if not file.sentences:
         raise ValueError(f"{path} has no sentence in it: expected one token and its tag a line")
-    return TaggedFile(path, sentences, width, hashlib.sha256(data).hexdigest())
-
-
-def split_tag(tag: str) -> tuple[str, str]:
-    """`B-Chemical` -> (`B`, `Chemical`); `B` -> (`B`, ""); ValueError if it is no tag of IOB or IOBES."""
-    prefix, _, entity_type = tag.partition("-")
-    if prefix not in ("O", "B", "I", "E", "S") or (prefix == "O" and entity_type) or tag.endswith("-"):
-        raise ValueError(f"unknown tag {tag!r}: expected O, or B, I, E or S, alone or with -TYPE")
-    return prefix, entity_type
-
-
-def iob_spans(tags: list[str]) -> list[Span]:
-    """Entities of IOB tags as conlleval reads them: one starts at B, and at I after O or another type."""
-    spans: list[Span] = []
-    start, current = 0, None
-    for i, tag in enumerate([*tags, "O"]):
-        prefix, entity_type = tag[0], tag[2:]
-        if current is not None and (prefix != "I" or entity_type != current):
-            spans.append((start, i, current))
-            current = None
-        if prefix != "O" and current is None:
-            start, current = i, entity_type
-    return spans
-
-
-def iob2_tags(spans: list[Span], length: int) -> list[str]:
-    """The IOB2 tags of `length` words with these entities."""
-    tags = ["O"] * length
-    for start, end, entity_type in spans:
-        tags[start:end] = [f"I-{entity_type}"] * (end - start)
-        tags[start] = f"B-{entity_type}"
-    return tags
-
-
-def first_fault(tags: list[str], scheme: str) -> int | None:
-    """Index of the first tag that IOB2 or IOBES does not allow where it stands, or None."""
-    inside = None  # "-TYPE" ("" for bare tags) of an entity that may go on, else None
-    for i, tag in enumerate([*tags, "O"]):
-        prefix, suffix = tag[0], tag[1:]
-        goes_on = prefix in "IE" and suffix == inside
-        if prefix in "IE" and not goes_on:
-            return i
-        if scheme == "IOBES" and inside is not None and not goes_on:
-            return i - 1  # the last word of an entity is not marked E
-        inside = suffix if prefix in "BI" else None
-    return None
-
-
-def find_scheme(files: dict[str, TaggedFile], given: str | None = None) -> str:
-    """IOBES, IOB2 or IOB1, as given or from the tags of all splits; ValueError names a line that does not
-    fit.
-
-    IOB1 and a damaged IOB2 file look alike (an I that starts an entity). Only the four-column files of the
-    CoNLL tradition are distributed in IOB1, so that elsewhere such a tag is an error and not a guess.
-    """
-    prefixes = {tag[0] for file in files.values() for sentence in file.sentences for tag in sentence.tags}
-    scheme = given or ("IOBES" if prefixes & {"E", "S"} else "IOB2")
-    if scheme != "IOBES" and prefixes & {"E", "S"}:
-        raise ValueError(f"--tag-scheme {scheme}: the files have E or S tags, which only IOBES has")
-    if scheme == "IOB1":
-        return scheme  # any order of its tags is possible
-    for file in files.values():
-        for sentence in file.sentences:
-            fault = first_fault(sentence.tags, scheme)
-            if fault is None:
-                continue
-            if given is None and scheme == "IOB2" and file.columns == 4:
-                return "IOB1"
-            cure = ", or add --tag-scheme IOB1 if it is IOB1" if scheme == "IOB2" else ""
-            raise ValueError(
-                f"{file.path} line {sentence.line + fault}: tag {sentence.tags[fault]!r} of word "
-                f"{sentence.words[fault]!r} is not possible there in {scheme}: correct the file{cure}"
-            )
-    return scheme
+    return file
 
 
 def check_tags(file: TaggedFile) -> None:
-    """Every tag is a known one, and all or none have a type; sets `file.typed`."""
+    """Every tag is a known one, and all or none have a type; sets `file.typed`, and turns BILOU into IOBES."""
     for sentence in file.sentences:
         for i, tag in enumerate(sentence.tags):
             try:
                 prefix, entity_type = split_tag(tag)
             except ValueError as error:
                 raise ValueError(f"{file.path} line {sentence.line + i}: {error}") from None
+            sentence.tags[i] = prefix + tag[1:]
             if prefix == "O":
                 continue
             if file.typed is not None and file.typed != bool(entity_type):
@@ -193,32 +139,97 @@ def check_tags(file: TaggedFile) -> None:
             file.typed = bool(entity_type)
 
 
-def read_splits(folder: Path, scheme: str | None = None) -> dict[str, TaggedFile]:
-    """The splits train, dev and test of a benchmark folder, their tags turned into IOB2.
+def cut_between(before: Sentence | None, sentence: Sentence | None) -> bool:
+    """An IOBES entity of one sentence goes on in the next: only an E or S can end it."""
+    if before is None or sentence is None or before.document != sentence.document:
+        return False
+    last, first = before.tags[-1], sentence.tags[0]
+    return last[0] in "BI" and first[0] in "IE" and last[1:] == first[1:]
 
-    `scheme` is one of `SCHEMES`, or None to find it. Bare tags get the type `UNTYPED`. ValueError (which file
-    and line, what to do) if a split is missing or broken.
+
+def join_cut_entities(file: TaggedFile) -> None:
+    """Join IOBES sentences where an entity goes on after the blank line between them; counted in the notes.
+
+    MTL's JNLPBA-IOBES has each blank line one token late, so that the first word of a sentence stands at the
+    end of the one before: blank lines cut 102 entities of its devel split and 224 of its test split.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: --data takes the folder that holds train, dev and test files")
-    files = {split: read_file(find_split(folder, split)) for split in SPLIT_FILES}
+    joined: list[Sentence] = []
+    first = None
+    for sentence in file.sentences:
+        if cut_between(joined[-1] if joined else None, sentence):
+            joined[-1].words.extend(sentence.words)
+            joined[-1].tags.extend(sentence.tags)
+            first = first or sentence.line - 1
+        else:
+            joined.append(sentence)
+    if first:
+        cut = len(file.sentences) - len(joined)
+        file.notes.append(f"{cut} blank lines inside an entity do not end a sentence (the first: line {first})")
+    file.sentences = joined
+
+
+def fault_in(file: TaggedFile, scheme: str) -> tuple[Sentence, int] | None:
+    """The first sentence, and the place in it, with a tag that IOB2 or IOBES does not allow there."""
+    around = zip([None, *file.sentences], file.sentences, [*file.sentences[1:], None], strict=False)
+    for before, sentence, after in around:
+        last = before.tags[-1] if scheme == "IOBES" and cut_between(before, sentence) else "O"
+        first = after.tags[0] if scheme == "IOBES" and cut_between(sentence, after) else "O"
+        fault = first_fault(sentence.tags, scheme, last, first)
+        if fault is not None:
+            return sentence, fault
+    return None
+
+
+def find_scheme(files: dict[str, TaggedFile], given: str | None = None) -> str:
+    """The one of SCHEMES as given or from the tags of all splits; ValueError names a line that does not fit.
+
+    IOB1 and a damaged IOB2 file look alike (an I that starts an entity). Only the files of the CoNLL tradition,
+    with four columns, are distributed in IOB1, so that elsewhere such a tag is an error and not a guess. Where
+    no split has a single B, the scheme is IO.
+    """
+    prefixes = {tag[0] for file in files.values() for sentence in file.sentences for tag in sentence.tags}
+    found = "IOBES" if prefixes & {"E", "S"} else "IOB2" if "B" in prefixes or "I" not in prefixes else "IO"
+    scheme = given or found
+    if scheme != "IOBES" and prefixes & {"E", "S"}:
+        raise ValueError(f"--tag-scheme {scheme}: the files have E or S tags, which only IOBES has")
+    if scheme == "IO" and "B" in prefixes:
+        raise ValueError("--tag-scheme IO: the files have B tags, which IO has not")
+    if scheme in ("IOB1", "IO"):
+        return scheme  # any order of its tags is possible
+    for file in files.values():
+        fault = fault_in(file, scheme)
+        if fault is None:
+            continue
+        if given is None and scheme == "IOB2" and file.columns == 4:
+            return "IOB1"
+        sentence, place = fault
+        cure = ", or add --tag-scheme IOB1 if it is IOB1" if scheme == "IOB2" else ""
+        raise ValueError(
+            f"{file.path} line {sentence.line + place}: tag {sentence.tags[place]!r} of word "
+            f"{sentence.words[place]!r} is not possible there in {scheme}: correct the file{cure}"
+        )
+    return scheme
+
+
+def read_files(paths: dict[str, Path], scheme: str | None = None) -> dict[str, TaggedFile]:
+    """The splits of a benchmark from these files, their tags turned into IOB2.
+
+    `scheme` is one of SCHEMES, or None to find it. Bare tags get the type UNTYPED. ValueError (which file and
+    line, what to do) if one is broken.
+    """
+    files = {split: read_file(path) for split, path in paths.items()}
     for file in files.values():
         check_tags(file)
     kinds = {file.typed for file in files.values()} - {None}
     if len(kinds) > 1:
+        folder = next(iter(paths.values())).parent
         raise ValueError(f"{folder}: some splits have bare tags (B, I) and some have types: they are not one data set")
     typed = kinds.pop() if kinds else False
     scheme = find_scheme(files, scheme)
     for file in files.values():
         file.typed, file.scheme = typed, scheme
-        file.sentences = [as_iob2(sentence, scheme) for sentence in file.sentences]
+        if scheme == "IOBES":
+            join_cut_entities(file)
+        for sentence in file.sentences:
+            sentence.tags[:] = as_iob2(sentence.tags, scheme)
     return files
-
-
-def as_iob2(sentence: Sentence, scheme: str) -> Sentence:
-    """The sentence with IOB2 tags, a type on each; `scheme` is what `find_scheme` said of its tags."""
-    tags = sentence.tags
-    if scheme == "IOBES":
-        tags = [{"E": "I", "S": "B"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]
-    spans = [(start, end, entity_type or UNTYPED) for start, end, entity_type in iob_spans(tags)]
-    return Sentence(sentence.words, iob2_tags(spans, len(tags)), sentence.line)

@@ -14,6 +14,7 @@ An abstract has the labels of all its sentences.
 from argparse import Namespace
 from pathlib import Path
 
+from finetuning.ranks import say
 from finetuning.text_files import (
     TextFile,
     checksum,
@@ -80,19 +81,28 @@ def read_document(folder: Path, pmid: str) -> list[tuple[str, set[str]]]:
 
 
 def split_lists(options: Namespace) -> list[Path]:
-    """The files that say which abstract is in which split: --splits, HoC_blurb_splits.tsv, or BLUE's *_docid.txt."""
-    folder, given = options.data, getattr(options, "splits", None)
+    """The files that say which abstract is in which split; ValueError if there are none.
+
+    They are --splits, HoC_blurb_splits.tsv, BLUE's *_docid.txt, or BLURB's examples in a folder blurb_scifive.
+    """
+    folder, given = options.data, options.splits
     if given and not given.is_file():
         raise ValueError(f"--splits {given} is not a file")
     for path in (given, folder / SPLIT_LIST, folder.parent / SPLIT_LIST):
         if path and path.is_file():
             return [path]
-    lists = [folder / f"{split}_docid.txt" for split in SPLITS]
-    return lists if all(path.is_file() for path in lists) else []
+    for name in ("{}_docid.txt", "blurb_scifive/{}_blurb.tsv"):
+        lists = [folder / name.format(split) for split in SPLITS]
+        if all(path.is_file() for path in lists):
+            return lists
+    raise ValueError(
+        f"{folder} has text/ and labels/, but no list of splits: put {SPLIT_LIST} (a header, then pmid<TAB>split) or "
+        "BLUE's train_docid.txt, dev_docid.txt and test_docid.txt there, or name one with --splits"
+    )
 
 
 def split_ids(folder: Path, lists: list[Path]) -> dict[str, list[str]]:
-    """PMIDs of each split, from the files of `split_lists`; ValueError if there are none."""
+    """PMIDs of each split, from the files of `split_lists`; ValueError naming what is wrong in them."""
     if len(lists) == 1:
         ids: dict[str, list[str]] = {split: [] for split in SPLITS}
         for number, row in read_table(lists[0], ("pmid", "split")):
@@ -100,15 +110,24 @@ def split_ids(folder: Path, lists: list[Path]) -> dict[str, list[str]]:
                 raise ValueError(f"{lists[0]} line {number}: split {row['split']!r} is none of {', '.join(SPLITS)}")
             ids[row["split"]].append(row["pmid"])
         return ids
-    if lists:
-        names = {
-            split: [line.strip() for _, line in numbered_lines(path)] for split, path in zip(SPLITS, lists, strict=True)
-        }
-        return {split: [pmid for pmid in part if pmid] for split, part in names.items()}
-    raise ValueError(
-        f"{folder} has text/ and labels/, but no list of splits: put {SPLIT_LIST} (a header, then pmid<TAB>split) or "
-        "BLUE's train_docid.txt, dev_docid.txt and test_docid.txt there, or name one with --splits"
-    )
+    found = {
+        split: [line.strip() for _, line in numbered_lines(path)] for split, path in zip(SPLITS, lists, strict=True)
+    }
+    if lists[0].suffix == ".tsv":  # the abstracts themselves: known by their text
+        pmids = {whole_text(path): path.stem for path in (folder / "text").glob("*.txt") if not hidden(path)}
+        texts = {split: [line.partition("\t")[0].strip() for line in part] for split, part in found.items()}
+        absent = [text for part in texts.values() for text in part if text and text not in pmids]
+        if absent:
+            raise ValueError(
+                f"{lists[0].parent} has {len(absent)} abstracts that {folder / 'text'} has not: {absent[0]!r}"
+            )
+        found = {split: [pmids.get(text, "") for text in part] for split, part in texts.items()}
+    return {split: [pmid for pmid in part if pmid] for split, part in found.items()}
+
+
+def whole_text(path: Path) -> str:
+    """The sentences of an abstract's file, one after another."""
+    return " ".join(line.strip() for _, line in numbered_lines(path) if line.strip())
 
 
 def examples_of(pmid: str, sentences: list[tuple[str, set[str]]], unit: str) -> list[Example]:
@@ -122,7 +141,7 @@ def examples_of(pmid: str, sentences: list[tuple[str, set[str]]], unit: str) -> 
     return [Example(" ".join(text for text, _ in sentences), in_order(labels), document=pmid, index=f"{pmid}_s0")]
 
 
-def read_original(options: Namespace) -> dict[str, TextFile]:
+def read_original(options: Namespace, unit: str) -> dict[str, TextFile]:
     """The original files, divided by a list of PMIDs."""
     lists = split_lists(options)
     ids = split_ids(options.data, lists)
@@ -130,16 +149,14 @@ def read_original(options: Namespace) -> dict[str, TextFile]:
     for split, part in ids.items():
         if len(set(part)) != len(part):
             raise ValueError(f"{lists[0]} has a PMID twice in {split}: correct it")
-        examples = [
-            example for pmid in part for example in examples_of(pmid, read_document(options.data, pmid), options.unit)
-        ]
+        examples = [example for pmid in part for example in examples_of(pmid, read_document(options.data, pmid), unit)]
         not_empty(lists[0], examples, f"PMIDs of {split}")
         digest = checksum(options.data / kind / f"{pmid}.txt" for pmid in part for kind in ("text", "labels"))
         files[split] = TextFile(options.data, digest, examples, {"abstracts": len(part)})
     listed = {pmid for part in ids.values() for pmid in part}
     others = [path for path in (options.data / "text").glob("*.txt") if not hidden(path) and path.stem not in listed]
     if others:
-        print(f"{len(others)} abstracts of {options.data} are in no split of {lists[0].name} and left out", flush=True)
+        say(f"{len(others)} abstracts of {options.data} are in no split of {lists[0].name} and left out")
     return files
 
 
@@ -180,18 +197,13 @@ def read_blue(path: Path, unit: str) -> TextFile:
 
 
 def read_hoc(options: Namespace) -> dict[str, TextFile]:
-    """The splits in whichever form --data has; the original first, if there is a list of its splits."""
-    folder = options.data
-    original = (folder / "text").is_dir() and (folder / "labels").is_dir()
-    if original and not split_lists(options) and options.unit == "abstract" and (folder / "blurb_scifive").is_dir():
-        print(f"{folder} has no list of splits: reading {folder / 'blurb_scifive'}", flush=True)
-        original, folder = False, folder / "blurb_scifive"
-    if original:
+    """The splits in whichever form --data has; sentences, where the files label them and --unit is not abstract."""
+    folder, unit = options.data, options.unit or "sentence"
+    if (folder / "text").is_dir() and (folder / "labels").is_dir():
         refuse_train_split(options)
-        return read_original(options)
-    there = Namespace(**{**vars(options), "data": folder})
+        return read_original(options, unit)
     if (folder / "train.tsv").is_file():
-        return {split: read_blue(path, options.unit) for split, path in find_splits(there, BLUE).items()}
+        return {split: read_blue(path, unit) for split, path in find_splits(options, BLUE).items()}
     if options.unit == "sentence":
         raise ValueError(f"--unit sentence: {folder} has no labels of sentences; get the corpus' text/ and labels/")
-    return {split: read_scifive(path) for split, path in find_splits(there, SCIFIVE).items()}
+    return {split: read_scifive(path) for split, path in find_splits(options, SCIFIVE).items()}

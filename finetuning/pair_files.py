@@ -18,6 +18,7 @@ from typing import Any
 
 from lxml import etree
 
+from finetuning.ranks import say
 from finetuning.text_files import TextFile, checksum, not_empty, numbered_lines, read_table
 from finetuning.text_inputs import Example
 
@@ -74,7 +75,7 @@ def read_nli(path: Path) -> TextFile:
         examples.append(pair(texts, label, index, f"{path} line {number}"))
     examples = not_empty(path, with_indexes(examples), "pairs of sentences with a gold_label")
     if without:
-        print(f"{path.name}: {without} pairs without a majority of the annotators (gold_label -) are left out")
+        say(f"{path.name}: {without} pairs without a majority of the annotators (gold_label -) are left out")
     notes = {"pairs without a gold label, left out": without} if without else {}
     return TextFile(path, checksum([path]), examples, {"pairs": len(examples)}, notes)
 

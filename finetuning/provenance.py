@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def command() -> str:
     return " ".join([program, shlex.join(sys.argv[1:])])
 
 
+@cache  # the code that runs is that of the start
 def commit(repository: Path = REPOSITORY) -> str | None:
     """The commit of this code, with `-dirty` where tracked files differ from it; None outside a git checkout."""
 

@@ -31,7 +31,8 @@ from finetuning.config import FinetuneConfig
 from finetuning.loop import Task, choose_device, fit, predict
 from finetuning.provenance import provenance
 
-NOT_COMPARED = {"model", "published"}  # the name it is called by (its checksum is compared), others' scores
+# The name that it is called by (its checksum is compared), others' scores, and what is said beside the scores.
+NOT_COMPARED = {"model", "published", "search", "leaks"}
 PART_KEYS = ("seed", "failed", "test", "dev", "best_epoch", "history", "seconds", "ranks", "device")
 PART_FILE = re.compile(r"seed_\d+(\.fold_\d+)?\.json")
 
@@ -40,6 +41,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write beside `path` first, then rename: under the final name there is never half a file. Rank 0 writes."""
     if ranks.rank() != 0:
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
@@ -65,9 +67,11 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
     found = []
     for key in sorted(set(one) | set(other)):
         before, now = one.get(key), other.get(key)
+        if prefix + key in NOT_COMPARED:
+            continue
         if isinstance(before, dict) and isinstance(now, dict):
             found += differences(before, now, f"{prefix}{key}.")
-        elif before != now and prefix + key not in NOT_COMPARED:
+        elif before != now:
             found.append(f"{prefix}{key} ({before}, now {now})")
     return found
 

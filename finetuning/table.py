@@ -1,65 +1,41 @@
-"""Make one Markdown table of all results below some folders.
+"""Make one table of all results below some folders, or compare two models.
 
-    python -m finetuning.table DIR... [--output FILE]
+    python -m finetuning.table DIR... [--wide] [--format csv] [--output FILE]
+    python -m finetuning.table DIR... --compare MODEL_A MODEL_B
 
 1. Find every results.json below the folders (a finetuning run writes it last, so only finished runs have
    one).
-2. Put those on published splits into one table, by benchmark and then by score, published scores among them.
+2. Put those on published splits into one table, by benchmark and then by score, published scores among them;
+   with --wide a row is a model and a column a benchmark (finetuning.wide).
 3. Put those on nonstandard splits into a table of their own: they may not be compared with published scores.
+4. Below, say the BLURB score of each model that has all its parts, or what is missing if half are there
+   (finetuning.blurb).
 
-Scores in percent: mean ± standard deviation over the seeds that did not fail.
+Scores in percent: mean ± standard deviation over the seeds that did not fail. With --format csv a row is a result,
+scores are fractions, and published scores have a source. --compare tests the difference between two models over
+their seeds (finetuning.significance).
 """
 
 import argparse
+import csv
+import io
 import sys
 from pathlib import Path
-from typing import Any
 
-from finetuning.results import read_json
+from finetuning import blurb
+from finetuning.result_files import NOTE, Results, find_results, markdown, model_label, score_text, split_note
+from finetuning.significance import compare
+from finetuning.wide import wide_tables
 
 HEADER = ("Benchmark", "Model", "Metric", "Mean ± std", "Seeds", "Failed", "Split")
-NEEDED = {"variant", "model", "metric", "mean", "std", "seeds", "failed", "nonstandard_split", "split"}
-NOTE = "Nonstandard splits: not the published data, so not to be compared with published scores."
+CSV_HEADER = ("variant", "model", "metric", "mean", "std", "seeds", "failed", "standard", "source")
 
 
-def find_results(folders: list[Path]) -> list[dict[str, Any]]:
-    """The content of every results.json below `folders`; ValueError if there is none or one is not ours."""
-    for folder in folders:
-        if not folder.exists():
-            raise ValueError(f"{folder} does not exist: give the folders that --output named")
-    paths = sorted({path.resolve() for folder in folders for path in folder.rglob("results.json")})
-    if not paths:
-        names = ", ".join(str(folder) for folder in folders)
-        raise ValueError(f"no results.json below {names}: give the --output folder of a finished finetuning run")
-    found = []
-    for path in paths:
-        content = read_json(path)
-        if missing := sorted(NEEDED - set(content)):
-            raise ValueError(f"{path} is not a result of a finetuning run: it has no {missing[0]}")
-        found.append(content)
-    return found
-
-
-def split_note(results: dict[str, Any]) -> str:
-    """`4,560 / 4,581 / 4,797 sentences` of train, dev and test (of what is counted first), marked if nonstandard."""
-    counts = {key: value for key, value in next(iter(results["split"].values())).items() if isinstance(value, int)}
-    unit = next(iter(counts))
-    sizes = " / ".join(f"{part[unit]:,}" for part in results["split"].values())
-    return f"{'nonstandard' if results['nonstandard_split'] else 'published'}: {sizes} {unit}"
-
-
-def score_text(mean: float | None, std: float | None) -> str:
-    """Mean and deviation (fractions) in percent; a dash where every run failed."""
-    if mean is None:
-        return "–"
-    return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
-
-
-def own_row(results: dict[str, Any]) -> tuple[str, ...]:
+def own_row(results: Results) -> tuple[str, ...]:
     """The cells of one results.json, in the order of HEADER."""
     return (
         results["variant"],
-        results["model"],
+        model_label(results),
         results["metric"],
         score_text(results["mean"], results["std"]),
         str(len(results["seeds"])),
@@ -68,7 +44,7 @@ def own_row(results: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def rows(found: list[dict[str, Any]], nonstandard: bool) -> list[tuple[str, ...]]:
+def rows(found: list[Results], nonstandard: bool) -> list[tuple[str, ...]]:
     """Rows of one of the two tables: by benchmark, best score first, those without a score last."""
     keyed = []
     for results in found:
@@ -91,32 +67,81 @@ def rows(found: list[dict[str, Any]], nonstandard: bool) -> list[tuple[str, ...]
     return list(dict.fromkeys(row for *_, row in keyed))  # a published score comes with each model's results
 
 
-def markdown(table: list[tuple[str, ...]]) -> str:
-    """A Markdown table under HEADER; a bar in a cell does not end it."""
-    lines = [HEADER, tuple("---" for _ in HEADER), *table]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def make_table(folders: list[Path]) -> str:
-    """Everything found below `folders`, as one or two Markdown tables."""
-    found = find_results(folders)
+def long_tables(found: list[Results]) -> list[str]:
+    """The table of published splits and that of the others, those of the two that have rows."""
     standard, nonstandard = rows(found, False), rows(found, True)
-    parts = [markdown(standard)] if standard else []
+    parts = [markdown(HEADER, standard)] if standard else []
     if nonstandard:
-        parts.append(f"{NOTE}\n\n{markdown(nonstandard)}")
-    return "\n".join(parts)
+        parts.append(f"{NOTE}\n\n{markdown(HEADER, nonstandard)}")
+    return parts
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; `arguments` stands for sys.argv[1:]."""
+def make_csv(found: list[Results]) -> str:
+    """A line for each result and each published score beside it, in the order of CSV_HEADER; scores are fractions."""
+    own, published = [], {}
+    for results in found:
+        name, metric, standard = results["variant"], results["metric"], not results["nonstandard_split"]
+        scores = (results["mean"], results["std"], len(results["seeds"]), results["failed"])
+        own.append((name, model_label(results), metric, *scores, str(standard).lower(), None))
+        for model, percent, source in results.get("published", ()) if standard else ():
+            # Rounded, for 84.52 / 100 would be 0.8451999999999999.
+            line = (name, model, metric, round(percent / 100, 6), None, None, None, "true", source)
+            published[line] = None  # once, though it comes with each model's results
+    lines = sorted([*own, *published], key=lambda line: (line[0], line[-1] is not None, line[1]))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def make_table(folders: list[Path], wide: bool = False) -> str:
+    """Everything found below `folders`, as one or two Markdown tables and the lines on BLURB."""
+    found = find_results(folders)
+    parts = wide_tables(found) if wide else long_tables(found)
+    return "\n".join([*parts, *(f"{line}\n" for line in blurb.lines(found))])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="Folder to look in, at any depth.")
+    parser.add_argument("--wide", action="store_true", help="A row for each model, a column for each benchmark.")
+    parser.add_argument("--format", choices=("markdown", "csv"), default="markdown", help="(default: markdown)")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("MODEL_A", "MODEL_B"), help="Test the difference of two models over their seeds."
+    )
     parser.add_argument("--output", type=Path, help="File to write the table to as well.")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def make_text(options: argparse.Namespace) -> str:
+    """What the flags ask for; ValueError if they do not go together."""
+    given = [
+        name
+        for name, on in (
+            ("--wide", options.wide),
+            ("--format csv", options.format == "csv"),
+            ("--compare", options.compare),
+        )
+        if on
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{given[0]} and {given[1]} do not go together: leave one out")
+    if options.compare:
+        return compare(find_results(options.folders), *options.compare)
+    if options.format == "csv":
+        return make_csv(find_results(options.folders))
+    return make_table(options.folders, options.wide)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; `arguments` stands for sys.argv[1:]."""
+    options = make_parser().parse_args(arguments)
     try:
-        table = make_table(options.folders)
+        table = make_text(options)
         if options.output:
             temporary = options.output.with_name(options.output.name + ".tmp")
             temporary.write_text(table, encoding="utf-8")

@@ -1,121 +1,43 @@
-"""Entity recognition: from tagged sentences to model inputs and back to entity-level F1.
+"""Entity recognition and other tagging of words: from files to a Task, to scores, and to spans in new text.
 
-Shared by the entity benchmarks; run one of those, for example `python -m finetuning.bc5cdr`. The steps are
+Shared by the entity benchmarks and EBM-NLP; run one of those, for example `python -m finetuning.bc5cdr`. The steps are
 
-1. read the files (finetuning.conll) and check their sizes against the published ones;
-2. cut each word into word pieces; a sentence longer than the model takes becomes windows that overlap, and
-   each word belongs to the window that shows most text on both sides of it, so that nothing is cut and
-   nothing counts twice;
-3. one linear layer on the first word piece of each word, a softmax over the IOB2 tags (reference ELECTRA does
-   the same);
+1. read the files (finetuning.entity_files) and check their sizes against the published ones;
+2. turn the sentences into inputs, long ones into windows that overlap (finetuning.tagging_inputs);
+3. one linear layer on the first word piece of each word, a softmax over the tags (reference ELECTRA does the
+   same): IOB2 tags, or bare classes where words are scored and not entities;
 4. join the windows, read the predicted tags as conlleval does (an I that follows no entity starts one), and
-   let seqeval score them in strict IOB2 mode: so the number equals conlleval's, and every gold entity of the
-   file counts.
+   score them (finetuning.entity_scores).
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
-from seqeval.metrics import classification_report
-from seqeval.scheme import IOB2
-from torch import Tensor, nn, tensor
-from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import AutoModelForTokenClassification, PretrainedConfig, PreTrainedTokenizerBase
 
-from finetuning import encoder
+from finetuning import encoder, entity_files, entity_scores
 from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
-from finetuning.conll import SCHEMES, UNTYPED, Sentence, TaggedFile, iob2_tags, iob_spans, read_file, read_splits
-from finetuning.loop import Batch, Feature, Task
-from finetuning.results import write_json
+from finetuning.conll import Sentence, TaggedFile
+from finetuning.entity_files import COUNTS
+from finetuning.entity_scores import ENTITY_F1, TOKEN_F1
+from finetuning.loop import Batch, Feature, Task, choose_device, predict
+from finetuning.results import read_json, write_json
 from finetuning.splits import Benchmark, Sizes, Variant, recognise
+from finetuning.tagging_inputs import Cutting, collate, make_features, word_pieces
+from finetuning.tags import SCHEMES, UNTYPED, iob2_tags, iob_spans
+from finetuning.words import sentence_places, word_places
 
-METRIC = "entity-level F1"
-
-
-def word_pieces(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> dict[str, list[int]]:
-    """The word-piece ids of each distinct word, at least one each; text such as "[MASK]" is text."""
-    distinct = sorted(set(words))
-    pieces = tokenizer(
-        [[word] for word in distinct],
-        is_split_into_words=True,
-        add_special_tokens=False,
-        split_special_tokens=True,
-    )["input_ids"]
-    return {word: ids or [tokenizer.unk_token_id] for word, ids in zip(distinct, pieces, strict=True)}
-
-
-def windows(lengths: list[int], capacity: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Cut a sentence into windows of at most `capacity` word pieces.
-
-    Each is (start, end, own start, own end), counted in words. `lengths` are the word pieces of each word, none above
-    `capacity`. Neighbouring windows share up to `overlap` word pieces; the words they share belong half to the one
-    and half to the other. The own parts are the whole sentence.
-    """
-    found = []
-    start, own_start = 0, 0
-    while True:
-        end, used = start, 0
-        while end < len(lengths) and used + lengths[end] <= capacity:
-            used += lengths[end]
-            end += 1
-        if end == len(lengths):
-            return [*found, (start, end, own_start, end)]
-        following, shared = end, 0
-        while following - 1 > start and shared + lengths[following - 1] <= overlap:
-            following -= 1
-            shared += lengths[following]
-        own_end = (following + end) // 2
-        found.append((start, end, own_start, own_end))
-        start, own_start = following, own_end
-
-
-def make_features(
-    sentences: list[Sentence], pieces: dict[str, list[int]], labels: dict[str, int], special: tuple[int, int],
-    capacity: int, overlap: int,
-) -> list[Feature]:  # fmt: skip
-    """The model inputs of `sentences`, in order; `special` are the ids around them ([CLS] and [SEP]).
-
-    Each has input_ids, rows (positions of the first word piece of its own words), labels (ids of their tags)
-    and sentence (its index). A single word longer than `capacity` shows its first `capacity` word pieces; it
-    is scored.
-    """
-    features = []
-    for index, sentence in enumerate(sentences):
-        ids = [pieces[word][:capacity] for word in sentence.words]
-        for start, end, own_start, own_end in windows([len(word) for word in ids], capacity, overlap):
-            if own_start == own_end:
-                continue
-            input_ids, rows = [special[0]], []
-            for word in range(start, end):
-                if own_start <= word < own_end:
-                    rows.append(len(input_ids))
-                input_ids += ids[word]
-            tags = [labels[tag] for tag in sentence.tags[own_start:own_end]]
-            features.append({"input_ids": [*input_ids, special[1]], "rows": rows, "labels": tags, "sentence": index})
-    return features
-
-
-def collate(features: list[Feature], padding: int) -> Batch:
-    """Inputs padded to the longest [B, T]; rows are positions in the flat [B * T] axis, one an own word."""
-    longest = max(len(feature["input_ids"]) for feature in features)
-    ids = np.full((len(features), longest), padding)
-    mask = np.zeros_like(ids)
-    for i, feature in enumerate(features):
-        ids[i, : len(feature["input_ids"])] = feature["input_ids"]
-        mask[i, : len(feature["input_ids"])] = 1
-    rows = [i * longest + row for i, feature in enumerate(features) for row in feature["rows"]]
-    labels = [label for feature in features for label in feature["labels"]]
-    return {
-        "input_ids": tensor(ids),
-        "attention_mask": tensor(mask),
-        "rows": tensor(rows),
-        "labels": tensor(labels),
-        "items": len(labels),
-    }
+TEXTS_AT_ONCE = 256  # of new text: enough to sort by length
 
 
 def forward(model: nn.Module, batch: Batch) -> Tensor:
@@ -124,137 +46,152 @@ def forward(model: nn.Module, batch: Batch) -> Tensor:
     return logits.flatten(0, 1)[batch["rows"]]
 
 
-def predicted_tags(features: list[Feature], outputs: list[np.ndarray], labels: list[str]) -> list[list[str]]:
-    """The IOB2 tags of each sentence: windows joined, tags read as conlleval reads them."""
-    sentences: list[list[str]] = [[] for _ in range(features[-1]["sentence"] + 1)]
+def model_functions(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The parts of a Task that run the model, which prediction on new text needs as well."""
+    return {
+        "collate": partial(collate, padding=tokenizer.pad_token_id),
+        "forward": forward,
+        "rows": lambda feature: len(feature["rows"]),
+    }
+
+
+def predicted_tags(
+    features: list[Feature], outputs: list[np.ndarray], labels: list[str], count: int
+) -> list[list[str]]:
+    """The IOB2 tags of each of `count` sentences: windows joined, tags read as conlleval reads them."""
+    sentences: list[list[str]] = [[] for _ in range(count)]
     for feature, logits in zip(features, outputs, strict=True):
         sentences[feature["sentence"]] += [labels[i] for i in logits.argmax(axis=-1)]
     return [iob2_tags(iob_spans(tags), len(tags)) for tags in sentences]
 
 
-def entity_scores(gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
-    """Precision, recall, F1 over all entities (micro) and number of gold ones, and the same by type; IOB2."""
-    report = classification_report(gold, predicted, output_dict=True, mode="strict", scheme=IOB2, zero_division=0)
-    scores = {}
-    for name, row in report.items():
-        numbers = {key: float(row[key]) for key in ("precision", "recall", "f1-score")}
-        scores[name] = {**numbers, "entities": int(row["support"])}
-    total = scores.pop("micro avg")
-    types = {name: scores[name] for name in sorted(scores) if not name.endswith(" avg")}
-    return {METRIC: total.pop("f1-score"), **total, "types": types}
+def cutting_of(
+    settings: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int, overlap: int
+) -> Cutting:
+    """Special ids and sizes of the inputs of a model."""
+    capacity = min(max_length, encoder.longest_input(settings)) - 2
+    return Cutting(tokenizer.cls_token_id, tokenizer.sep_token_id, capacity, min(overlap, capacity // 2))
 
 
-def tagging_task(sentences: dict[str, list[Sentence]], model: str, config: FinetuneConfig, benchmark: str = "") -> Task:
-    """The Task of tagging these splits (IOB2) with the encoder `model`, a folder or a hub name."""
+def make_network(model: str, labels: list[str], dropout: float) -> nn.Module:
+    """The encoder `model` under a new linear layer on its word pieces."""
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    network = encoder.load_model(AutoModelForTokenClassification, model, **names)
+    for child in network.children():  # the architectures' settings for this one go by different names
+        if isinstance(child, nn.Dropout):
+            child.p = dropout
+    return network
+
+
+def tagging_task(
+    files: dict[str, TaggedFile], model: str, config: FinetuneConfig, benchmark: str = "", token_level: bool = False
+) -> Task:
+    """The Task of tagging these splits (IOB2) with the encoder `model`, a folder or a hub name.
+
+    The labels are those of the train split. With `token_level` they are the bare classes, and the metric is the
+    macro-F1 over words.
+    """
     settings = encoder.load_config(model)
     tokenizer = encoder.load_tokenizer(model, settings)
-    types = sorted({tag[2:] for part in sentences.values() for one in part for tag in one.tags} - {""})
-    labels = ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
+    types = sorted(files["train"].entity_counts())
+    labels = ["O", *(f"{prefix}-{name}" for name in types for prefix in ("I" if token_level else "BI"))]
     label_ids = {label: i for i, label in enumerate(labels)}
-    pieces = word_pieces(tokenizer, (word for part in sentences.values() for one in part for word in one.words))
-    capacity = min(config.max_length, encoder.longest_input(settings)) - 2
-    special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
-    features = {
-        split: make_features(part, pieces, label_ids, special, capacity, min(config.overlap, capacity // 2))
-        for split, part in sentences.items()
-    }
-    gold = {split: [one.tags for one in part] for split, part in sentences.items()}
-    record = {
-        "family": "tagging",
-        "benchmark": benchmark,
-        "labels": labels,
-        "metric": METRIC,
-        "max_length": capacity + 2,
-        "overlap": min(config.overlap, capacity // 2),
-    }
+    if token_level:
+        label_ids |= {f"B-{name}": label_ids[f"I-{name}"] for name in types}
+    pieces = word_pieces(tokenizer, (word for file in files.values() for one in file.sentences for word in one.words))
+    cutting = cutting_of(settings, tokenizer, config.max_length, config.overlap)
+    features = {split: make_features(file.sentences, pieces, label_ids, cutting) for split, file in files.items()}
+    metric = TOKEN_F1 if token_level else ENTITY_F1
 
-    def make_model() -> nn.Module:
-        names = {"id2label": dict(enumerate(labels)), "label2id": label_ids}
-        network = encoder.load_model(AutoModelForTokenClassification, model, **names)
-        for child in network.children():  # the architectures' settings for this one go by different names
-            if isinstance(child, nn.Dropout):
-                child.p = config.dropout
-        return network
+    def tags_of(split: str, outputs: list[np.ndarray]) -> list[list[str]]:
+        return predicted_tags(features[split], outputs, labels, len(files[split].sentences))
 
     def save(network: nn.Module, folder: Path) -> None:
         with encoder.quiet_transformers():
             network.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+        sizes = {"max_length": cutting.capacity + 2, "overlap": cutting.overlap}
+        record = {"family": "tagging", "benchmark": benchmark, "labels": labels, "metric": metric, **sizes}
         write_json(folder / "task.json", record)
 
     def write_predictions(outputs: list[np.ndarray], path: Path) -> None:
-        tags = predicted_tags(features["test"], outputs, labels)
-        write_tags(sentences["test"], tags, path)
+        if files["test"].texts:
+            entity_scores.write_spans(files["test"], tags_of("test", outputs), path)
+        else:
+            entity_scores.write_tags(files["test"].sentences, tags_of("test", outputs), path)
 
     return Task(
         features=features,
-        make_model=make_model,
-        collate=lambda chosen: collate(chosen, tokenizer.pad_token_id),
-        forward=forward,
-        rows=lambda feature: len(feature["rows"]),
+        make_model=lambda: make_network(model, labels, config.dropout),
+        **model_functions(tokenizer),
         loss=lambda logits, batch: F.cross_entropy(logits, batch["labels"], reduction="sum"),
-        score=lambda split, outputs: entity_scores(gold[split], predicted_tags(features[split], outputs, labels)),
-        metric=METRIC,
+        score=lambda split, outputs: entity_scores.score_tags(
+            files[split], tags_of(split, outputs), types if token_level else None
+        ),
+        metric=metric,
         save=save,
         write_predictions=write_predictions,
+        predictions_suffix="pubtator.txt" if files["test"].texts else "tsv",
     )
 
 
-def write_tags(sentences: list[Sentence], predicted: list[list[str]], path: Path) -> None:
-    """`token<TAB>gold<TAB>predicted`, a blank line after each sentence: what `conlleval -d '\\t'` reads."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for sentence, tags in zip(sentences, predicted, strict=True):
-            for row in zip(sentence.words, sentence.tags, tags, strict=True):
-                file.write("\t".join(row) + "\n")
-            file.write("\n")
-    temporary.replace(path)
+def comparable(found: Sizes, variant: Variant) -> Sizes:
+    """What `variant` knows of its sizes, and every type if it knows any: a file with one type more is another."""
+    types = set(variant.sizes) - set(COUNTS)
+    return {name: sizes for name, sizes in found.items() if name in variant.sizes or (types and name not in COUNTS)}
 
 
-def sizes(files: dict[str, TaggedFile]) -> Sizes:
-    """Sentences, and entities of each type, in train, dev and test."""
-    counts = {split: file.entity_counts() for split, file in files.items()}
-    types = sorted(set().union(*counts.values()))
-    return {
-        "sentences": tuple(len(file.sentences) for file in files.values()),
-        **{name: tuple(count.get(name, 0) for count in counts.values()) for name in types},
-    }
+def shown_sizes(benchmark: Benchmark, found: Sizes, texts: bool) -> Sizes:
+    """What to show of sizes that are no variant's: as the one of the same form that counts most of them does."""
+    alike = [one for one in benchmark.variants if set(comparable(found, one)) == set(one.sizes)]
+    if alike:
+        alike.sort(key=lambda one: (("documents" in one.sizes) != texts, -len(one.sizes)))
+        return comparable(found, alike[0])
+    return {name: sizes for name, sizes in found.items() if name not in COUNTS or not benchmark.variants}
 
 
-def rename_types(files: dict[str, TaggedFile], rename: dict[str, str]) -> None:
-    """Give the entities in `files` the variant's names of their types (bare tags then have one)."""
-    for file in files.values():
-        for sentence in file.sentences:
-            sentence.tags[:] = [
-                f"{tag[:2]}{rename.get(tag[2:], tag[2:])}" if tag != "O" else tag for tag in sentence.tags
-            ]
+def own_name(benchmark: Benchmark, found: Sizes, folder: Path) -> str:
+    """What a data set that is no published variant is called: by its types, or by its folder."""
+    types = [name for name in found if name not in COUNTS]
+    if not benchmark.variants:
+        return f"{benchmark.name} {folder.resolve().name}"
+    if types == [UNTYPED]:
+        return f"{benchmark.name} untyped"
+    return f"{benchmark.name} {'+'.join(types).lower() if len(types) < 4 else f'{len(types)} types'}"
 
 
 def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, TaggedFile], Variant]:
-    """The files of --data, checked against the published sizes, with the variant's names of the types."""
-    files = read_splits(options.data, options.tag_scheme)
-    found = sizes(files)
-    types = [name for name in found if name != "sentences"]
-    name = f"{benchmark.name} {'untyped' if types == [UNTYPED] else '+'.join(types).lower()}"
-    variant = recognise(benchmark, found, options.data, options.nonstandard_split, name)
+    """The files of --data, checked against the published sizes, with the variant's names of the types.
+
+    The variant's `rename` then has all types that have another name than in the files.
+    """
+    files = entity_files.read_splits(options.data, options.tag_scheme, options.train_split)
+    merged = {name: UNTYPED for file in files.values() for name in file.entity_counts() if options.merge_types}
+    entity_files.rename_types(files, merged)
+    found = entity_files.sizes(files)
+    variant = next((one for one in benchmark.variants if comparable(found, one) == one.sizes), None)
+    if variant is None:
+        shown = shown_sizes(benchmark, found, texts=files["train"].form != "CoNLL")
+        name = own_name(benchmark, found, options.data)
+        variant = recognise(benchmark, shown, options.data, options.nonstandard_split, name)
     for file in files.values():
-        if not file.entity_counts():
+        if not any(file.entity_counts().values()):
             raise ValueError(f"{file.path} has no entity: there is nothing to learn or to score")
-    rename_types(files, variant.rename or {})
-    return files, variant
+    rename = variant.rename or {}
+    entity_files.rename_types(files, rename)
+    return files, replace(variant, rename={**rename, **{name: rename.get(kind, kind) for name, kind in merged.items()}})
 
 
-def split_record(file: TaggedFile) -> dict[str, Any]:
-    """What results.json says of one split."""
-    return {
-        "file": file.path.name,
-        "sha256": file.sha256,
-        "sentences": len(file.sentences),
-        "words": sum(len(sentence.words) for sentence in file.sentences),
-        "entities": file.entity_counts(),
-        "columns": file.columns,
-        "scheme": file.scheme,
-    }
+def unknown_types(files: dict[str, TaggedFile]) -> None:
+    """Note in each split the entities of types that train lacks: no model can predict them."""
+    known = files["train"].entity_counts()
+    for file in files.values():
+        for name, count in file.entity_counts().items():
+            if name not in known:
+                file.notes.append(
+                    f"{count} entities are of type {name}, which the train split has none of: they count as gold "
+                    "that is missed"
+                )
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -264,27 +201,83 @@ def add_flags(parser: ArgumentParser) -> None:
         choices=SCHEMES,
         help="Scheme of the tags; only needed where the files do not show it, which is then said.",
     )
+    parser.add_argument(
+        "--merge-types",
+        action="store_true",
+        help="Take all entities as of one type, as BLURB does with JNLPBA's five.",
+    )
 
 
-def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) -> Prepared:
+def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, token_level: bool = False) -> Prepared:
     """Read, check and turn into inputs as the flags say."""
     files, variant = read_variant(benchmark, options)
-    sentences = {split: file.sentences for split, file in files.items()}
+    unknown_types(files)
+    for split, file in files.items():
+        for note in file.notes:
+            print(f"{split} ({file.path.name}): {note}", flush=True)
+    task = tagging_task(files, options.model, config, benchmark.name, token_level)
     return Prepared(
         variant=variant,
-        tasks=[tagging_task(sentences, options.model, config, benchmark.name)],
-        metric=METRIC,
-        split={split: split_record(file) for split, file in files.items()},
-        texts={split: [("", " ".join(one.words)) for one in part] for split, part in sentences.items()},
+        tasks=[task],
+        metric=task.metric,
+        split={split: entity_files.record(file) for split, file in files.items()},
+        texts={split: entity_files.texts(file) for split, file in files.items()},
     )
 
 
-def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
-    """Scores of --predictions (the last column of each line is the tag) on --split of --data."""
-    files, _ = read_variant(benchmark, options)
-    gold, ours = files[options.split].sentences, read_file(options.predictions, columns=(2, 3, 4))
-    if [one.words for one in ours.sentences] != [one.words for one in gold]:
-        raise ValueError(f"{options.predictions} has other sentences or words than {files[options.split].path}")
-    return entity_scores(
-        [one.tags for one in gold], [iob2_tags(iob_spans(one.tags), len(one.tags)) for one in ours.sentences]
-    )
+def score_file(benchmark: Benchmark, options: Namespace, token_level: bool = False) -> dict[str, Any]:
+    """Scores of --predictions on --split of --data; see finetuning.entity_scores for the forms it may have.
+
+    Where there is no train split, dev stands for it, as in the training whose predictions these may be.
+    """
+    if options.data.is_dir() and entity_files.find_split(options.data, "train") is None:
+        options.train_split = "dev"
+    files, variant = read_variant(benchmark, options)
+    if options.train_split == "dev":
+        files["dev"] = files["train"]
+    if options.split not in files:
+        raise ValueError(f"--split {options.split}: {options.data} has only {', '.join(files)}")
+    gold, rename = files[options.split], variant.rename
+    if gold.texts:
+        found = entity_scores.read_spans(options.predictions, gold, rename)
+        return entity_scores.entity_scores(entity_scores.span_keys(gold), found)
+    classes = sorted(files["train"].entity_counts()) if token_level else None
+    return entity_scores.score_tags(gold, entity_scores.read_tags(options.predictions, gold, rename), classes)
+
+
+def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
+    """Each record ({"text": ...} and what else there is) with its "entities": start, end, type, text.
+
+    Offsets are characters of the text. Texts are cut into sentences and words as PubTator files are
+    (finetuning.words), long sentences into windows. `folder` is the `model` folder of a finetuning run.
+    """
+    settings, record = encoder.load_config(str(folder)), read_json(folder / "task.json")
+    tokenizer = encoder.load_tokenizer(str(folder), settings)
+    model = encoder.load_model(AutoModelForTokenClassification, str(folder)).to(choose_device())
+    cutting = cutting_of(settings, tokenizer, record["max_length"], record["overlap"])
+    functions, config = SimpleNamespace(**model_functions(tokenizer)), FinetuneConfig(batch_size=batch_size)
+    records = iter(records)
+    while some := list(islice(records, TEXTS_AT_ONCE)):
+        sentences = [sentence for i, one in enumerate(some) for sentence in untagged(one["text"], i)]
+        pieces = word_pieces(tokenizer, (word for sentence in sentences for word in sentence.words))
+        features = make_features(sentences, pieces, {}, cutting)
+        outputs = predict(model, functions, features, config)
+        entities: list[list[dict[str, Any]]] = [[] for _ in some]
+        tags = predicted_tags(features, outputs, record["labels"], len(sentences))
+        for sentence, found in zip(sentences, tags, strict=True):
+            for first, end, kind in iob_spans(found):
+                start, stop = sentence.offsets[first][0], sentence.offsets[end - 1][1]
+                text = some[sentence.document]["text"][start:stop]
+                entities[sentence.document].append({"start": start, "end": stop, "type": kind, "text": text})
+        for one, found in zip(some, entities, strict=True):
+            yield {**one, "entities": found}
+
+
+def untagged(text: str, document: int) -> list[Sentence]:
+    """The sentences of new text."""
+    found = []
+    for i, place in enumerate(sentence_places(text)):
+        places = word_places(text, *place)
+        words = [text[start:end] for start, end in places]
+        found.append(Sentence(words, ["O"] * len(words), i, document, places))
+    return found

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from finetuning.loop import Batch
+from finetuning.ranks import say
 from finetuning.text_heads import HEADS
 from finetuning.text_inputs import Example, Label
 
@@ -110,10 +111,9 @@ def check_labels(examples: dict[str, list[Example]], settings: Settings) -> None
     for split, count in counts.items():
         assert set(count) <= {*settings.labels, ""}, f"{split}: {sorted(set(count) - set(settings.labels))}"
         for label in sorted(set(count) - set(counts["train"]) - {""}):
-            print(
+            say(
                 f"warning: label {label!r} of {count[label]} {split} example(s) is in no training example: "
-                "it cannot be learned, and counts as wrong",
-                flush=True,
+                "it cannot be learned, and counts as wrong"
             )
 
 

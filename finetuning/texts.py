@@ -10,6 +10,7 @@ benchmark's script hands over a `Corpus`: how its files are read, which labels a
    the same form again, made by anyone.
 """
 
+import math
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,7 +112,10 @@ def write_column(examples: list[Example], predicted: list[Label], path: Path, na
 def parse_label(text: str, settings: Settings) -> Label:
     """A predicted label as its file has it; ValueError saying what is wrong with it."""
     if settings.kind == "regression":
-        return float(text)  # its ValueError says: could not convert string to float
+        number = float(text)  # its ValueError says: could not convert string to float
+        if not math.isfinite(number):
+            raise ValueError(f"{text!r} is not a finite number")
+        return number
     labels = tuple(filter(None, (part.strip() for part in text.split(",")))) if settings.kind == "multi" else (text,)
     for label in labels:
         if label not in settings.labels:

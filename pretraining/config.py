@@ -15,11 +15,9 @@ import argparse
 import dataclasses
 import types
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 MICRO_BATCH_SIZE = 32  # samples, where --micro-batch-size says nothing: fits base at length 512 into 24 GB
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Sizes and recipes: ELECTRA (Clark et al., ICLR 2020), appendix A, tables 6 and 7, and `configure_pretraining.py`
 # of the reference code; base overrides the reference's default generator fraction of 1/4 as the paper does. `tiny`
@@ -70,6 +68,11 @@ class ModelConfig:
     attention_dropout: float = flag("Dropout probability of attention weights.", 0.1)
     layernorm_epsilon: float = flag("Added to the variance in LayerNorm.", 1e-12)
     init_method_std: float = flag("Standard deviation of the truncated normal that weights start from.", 0.02)
+    replaced_prior: float = flag(
+        "Share of replaced word pieces that the discriminator's bias starts from, for short runs; 0, as the reference, "
+        "starts from a bias of zero.",
+        0.0,
+    )
     generator_loss_weight: float = flag("Weight of the generator's loss in the sum.", 1.0)
     discriminator_loss_weight: float = flag("Weight of the discriminator's loss in the sum.", 50.0)
     sampling_temperature: float = flag("Divides the generator's logits before it samples replacements.", 1.0)
@@ -126,7 +129,10 @@ class RunConfig:
     load: str | None = flag("Run folder or checkpoint to go on from, exactly. Equal to --save and empty: start fresh.")
     finetune: bool = flag("With --load: take the weights alone and start a new schedule from step 0.", False)
     init_from: str | None = flag("Folder with Hugging Face ELECTRA weights in discriminator/ and generator/.")
-    deepspeed_config: str = flag("DeepSpeed JSON: ZeRO stage, precision, offload.", "ds_configs/zero1_bf16.json")
+    deepspeed_config: str | None = flag(
+        "DeepSpeed JSON: ZeRO stage, precision, offload. Left out: ds_configs/zero1_bf16.json, or its fp16 or fp32 "
+        "twin where the hardware has no bf16 instructions."
+    )
     seed: int = flag("Decides initialisation, order, masks, sampling and dropout.", 1234)
     save_interval: int = flag("Steps between checkpoints; 0 saves only at the end.", 1000)
     keep_checkpoints: int = flag("How many of the newest checkpoints to keep; 0 keeps all.", 3)
@@ -186,18 +192,12 @@ class Config:
             value = getattr(optimizer, name)
             require(value > 0, f"--{name.replace('_', '-')} is {value}; give a number above 0")
         micro = optimizer.micro_batch_size
-        require(
-            micro is None or micro > 0,
-            f"--micro-batch-size is {micro}; give a number above 0, or leave it out",
-        )
-        require(
-            optimizer.lr_warmup_iters >= 0,
-            f"--lr-warmup-iters is {optimizer.lr_warmup_iters}; give 0 or more",
-        )
+        require(micro is None or micro > 0, f"--micro-batch-size is {micro}; give a number above 0, or leave it out")
+        require(0 <= model.replaced_prior < 1, f"--replaced-prior {model.replaced_prior} is not a share below 1")
         require(model.sampling_temperature > 0, "--sampling-temperature must be above 0")
         require(run.log_interval > 0, f"--log-interval is {run.log_interval}; give 1 or more")
-        for name in ("save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):
-            value = getattr(run, name)
+        for name in ("lr_warmup_iters", "save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):
+            value = getattr(optimizer if hasattr(optimizer, name) else run, name)
             require(value >= 0, f"--{name.replace('_', '-')} is {value}; give 0 or more")
         require(
             data.data_path,
@@ -293,8 +293,5 @@ def parse_arguments(arguments: list[str]) -> Config:
         for f in fields(Config)
     }
     config = Config(**groups).fill_from_preset()
-    path = Path(config.run.deepspeed_config)
-    if not path.exists() and (REPOSITORY / path).exists():
-        config.run.deepspeed_config = str(REPOSITORY / path)
     config.check()
     return config

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -73,9 +74,12 @@ def start_ranks() -> tuple[int, int, torch.device]:
         accelerator.set_device(local_rank)
     _break_stale_locks()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed 0.19 calls collectives by names that torch 2.13 has replaced: every rank would say so.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     if not dist.is_initialized():
         with redirect_stdout(io.StringIO()):  # DeepSpeed's prints: nothing in them that the log has not
             deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))
+    _forget_shared_memory()  # already here: a run that is refused before it has an engine would leave it
     return dist.get_rank(), dist.get_world_size(), device
 
 
@@ -116,7 +120,7 @@ def initialize(
     )
     with redirect_stdout(io.StringIO()):
         wrapped, *_ = deepspeed.initialize(model=objective, optimizer=adam, config=merged)
-    _forget_shared_memory()  # where somebody else opened the process group
+    _forget_shared_memory()  # DeepSpeed opened its own only now where somebody else opened the process group
     if hasattr(getattr(wrapped.optimizer, "loss_scaler", None), "raise_error_at_min_scale"):
         # At its smallest scale DeepSpeed would raise a bare Exception; FP16_SKIPS_ALLOWED ends such a run, with
         # samples.

@@ -9,6 +9,7 @@ Shapes: T word pieces of a micro-batch, H heads, D width of a head, S samples, M
 
 import importlib.metadata
 import importlib.util
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,18 +24,21 @@ SAMPLING_BLOCK = 128
 def attention_by_sample(
     qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout_probability: float
 ) -> torch.Tensor:
-    """Reference attention within each sample: plain matrix products and softmax, one sample after another.
+    """Reference attention within each sample: plain matrix products and softmax, samples of equal length at once.
 
     qkv [T, 3, H, D] -> [T, H, D]. On CPUs this is also the fast one: their flash attention's backward pass is
-    slower than three matrix products at these lengths, and no padding is computed.
+    slower than three matrix products at these lengths, and no padding is computed. Samples come longest first
+    (data.deal), and most are of full length, so that a few products serve a whole micro-batch.
     """
+    heads, width = qkv.shape[2:]
+    runs = [(length, len(list(same))) for length, same in itertools.groupby(lengths)]
     outputs = []
     # split, not slices: its backward is one concatenation instead of one full-size gradient per sample.
-    for sample in qkv.split(lengths):
-        query, key, value = sample.permute(1, 2, 0, 3).unbind()  # [H, L, D] each
-        scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+    for (length, count), samples in zip(runs, qkv.split([length * count for length, count in runs]), strict=True):
+        query, key, value = samples.view(count, length, 3, heads, width).permute(2, 0, 3, 1, 4)  # [count, H, L, D] each
+        scores = torch.matmul(query * width**-0.5, key.transpose(2, 3))
         weights = dropout(F.softmax(scores, dim=-1), dropout_probability)
-        outputs.append(torch.matmul(weights, value).transpose(0, 1))
+        outputs.append(torch.matmul(weights, value).transpose(1, 2).reshape(count * length, heads, width))
     return torch.cat(outputs)
 
 
@@ -137,8 +141,8 @@ def nvidia_apex() -> tuple[bool, str]:
     return True, f"version {importlib.metadata.version('apex')}"
 
 
-def kernel_table(device_type: str, optimizer: str) -> list[tuple[str, str, str]]:
-    """Rows (operation, what runs, why) for the start of a run."""
+def kernel_table(device_type: str, bias_correction: bool) -> list[tuple[str, str, str]]:
+    """Rows (operation, what runs, why) for the start of a run; bias_correction: Adam's."""
     chosen = choose_attention(device_type).__name__
     attention = (
         "one kernel over cu_seqlens, with dropout"
@@ -155,5 +159,9 @@ def kernel_table(device_type: str, optimizer: str) -> list[tuple[str, str, str]]
             "three times faster than torch's on CPUs" if device_type == "cpu" else "on the GPU",
         ),
         ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
-        ("optimizer", optimizer, "no bias correction, at every ZeRO stage"),
+        (
+            "optimizer",
+            "DeepSpeed FusedAdam",
+            f"{'with' if bias_correction else 'no'} bias correction, at every ZeRO stage",
+        ),
     ]

@@ -7,6 +7,7 @@ counted with the usual formula: matrix products only, backward twice the forward
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,10 +100,11 @@ def describe_run(
         f"batch: {micro} samples x {world_size} ranks x {accumulation} accumulation = {optimizer.global_batch_size} "
         f"samples a step; steps {first_step:,} to {optimizer.train_iters:,}; at most {tokens:,} word pieces, "
         f"{work / 1e18:.3g} EFLOP",
-        f"ZeRO stage {zero_stage(merged)}, {precision(merged)}; memory of a rank, estimated: "
+        f"ZeRO stage {zero_stage(merged)}, {precision(merged)} ({Path(config.run.deepspeed_config).name}); "
+        "memory of a rank, estimated: "
         f"{memory[0] / GIB:.2f} GiB states + up to {memory[1] / GIB:.2f} GiB activations",
         "kernels",
-        table(kernel_table(device, "DeepSpeed FusedAdam")),
+        table(kernel_table(device, optimizer.adam_bias_correction)),
     ]
     if config.run.dry_run:
         lines += ["DeepSpeed JSON", json.dumps(merged, indent=2)]

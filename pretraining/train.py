@@ -24,7 +24,7 @@ from pretraining.corpus.index import check_tokenizer
 from pretraining.corpus.indexed import IndexedCorpus
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 from pretraining.data import Samples, rank_share, training_steps
-from pretraining.ds_config import load_ds_config, merge_ds_config
+from pretraining.ds_config import find_ds_config, load_ds_config, merge_ds_config
 from pretraining.evaluation import evaluate
 from pretraining.hf_weights import load_published_weights
 from pretraining.metrics import add_sums, summarize
@@ -220,6 +220,7 @@ def prepare_run_folder(config: Config, merged: dict) -> None:
 
 def train(config: Config) -> int:
     """Run this rank's part of the training. Returns the exit status; raises ValueError for users' mistakes."""
+    config.run.deepspeed_config = find_ds_config(config.run.deepspeed_config)
     settings = load_ds_config(config.run.deepspeed_config)
     corpus = open_corpus(config)
     map_rank_variables(os.environ)

@@ -130,6 +130,7 @@ def flags_of(corpus: tuple[Path, Path], run: Path, **settings: Any) -> list[str]
     """Command-line flags of a small, quick training; settings are fields of the configuration, None leaves one out."""
     settings = {
         "preset": "tiny",
+        "deepspeed_config": "ds_configs/zero1_bf16.json",  # the same on every machine
         "data_path": corpus[0],
         "tokenizer": corpus[1],
         "save": run,

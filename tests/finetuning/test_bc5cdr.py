@@ -1,22 +1,16 @@
-"""The benchmark from files to results.json: split sizes, seeds that go on, files as distributed."""
+"""The benchmark from files to results.json: split sizes, seeds that go on."""
 
 import json
-import lzma
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from finetuning import bc5cdr
-from finetuning.conll import read_splits
-from finetuning.splits import recognise
-from finetuning.tagging import rename_types, sizes
 from tests.finetuning.samples import SENTENCES, write_benchmark
 
 ROOT = Path(__file__).parents[2]
-ARCHIVES = ROOT.parent / "shared" / "data" / "ner"
 QUICK = "--learning-rate 3e-3 --layer-decay 1 --batch-size 4 --epochs 15 --patience 15".split()
 
 
@@ -106,7 +100,7 @@ def test_other_types_and_empty_splits_are_refused_even_if_nonstandard(tiny_model
     original = (benchmark_folder / "test.tsv").read_text()
     (benchmark_folder / "test.tsv").write_text(original.replace("Disease", "protein"))
     message = error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split")
-    assert "has protein; BC5CDR has only Chemical, Disease, Entity, sentences" in message
+    assert "has protein; BC5CDR has only Chemical, Disease, Entity, documents, sentences" in message
     (benchmark_folder / "test.tsv").write_text("a\tO\n")
     message = error_of(capsys, tiny_model, benchmark_folder, tmp_path / "out", "--nonstandard-split")
     assert "test.tsv has no entity" in message
@@ -194,42 +188,3 @@ def test_help_and_unknown_flags(capsys):
         bc5cdr.main(["--model", "a", "--data", "b", "--output", "c", "--no-such-flag"])
     assert stopped.value.code == 2
     assert "--no-such-flag" in capsys.readouterr().err
-
-
-REAL = [
-    ("biobert_BC5CDR-chem", "BC5CDR chemical", "IOB2", {"Chemical": (5203, 5347, 5385)}),
-    ("biobert_BC5CDR-disease", "BC5CDR disease", "IOB2", {"Disease": (4182, 4246, 4424)}),
-    (
-        "mtl_BC5CDR-IOB",
-        "BC5CDR chemical+disease",
-        "IOB2",
-        {"Chemical": (5203, 5347, 5385), "Disease": (4182, 4246, 4424)},
-    ),
-    (
-        "mtl_BC5CDR-IOBES",
-        "BC5CDR chemical+disease",
-        "IOBES",
-        {"Chemical": (5203, 5347, 5385), "Disease": (4182, 4246, 4424)},
-    ),
-    ("scibert_bc5cdr_iob1_4col", "BC5CDR merged", "IOB1", {"Entity": (9270, 9455, 9662)}),
-]
-
-
-@pytest.mark.parametrize(("archive", "name", "scheme", "entities"), REAL)
-def test_files_as_distributed(tmp_path, archive, name, scheme, entities):
-    path = ARCHIVES / f"{archive}.tar.xz"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
-    with lzma.open(path) as stream, tarfile.open(fileobj=stream) as tar:
-        tar.extractall(tmp_path, filter="data")
-    (folder,) = {file.parent for file in tmp_path.rglob("t*t*.t*")}
-    files = read_splits(folder)
-    variant = recognise(bc5cdr.BENCHMARK, sizes(files), folder, nonstandard=False)
-    assert (variant.name, variant.standard) == (name, True)
-    assert {file.scheme for file in files.values()} == {scheme}
-    sentences = (3942, 3949, 4139) if scheme == "IOB1" else (4560, 4581, 4797)
-    assert tuple(len(file.sentences) for file in files.values()) == sentences
-    rename_types(files, variant.rename or {})
-    counts = [file.entity_counts() for file in files.values()]
-    assert {kind: tuple(count[kind] for count in counts) for kind in entities} == entities
-    assert all(set(count) == set(entities) for count in counts)

@@ -125,6 +125,16 @@ def test_marked_arguments_are_learned(still_model):
     assert all(one == ids[0] for one in ids)
 
 
+def test_arguments_of_a_long_text_choose_the_part_that_the_cls_head_sees(tiny_model, capsys):
+    text = "patients " * 100 + "naloxone reverses cocaine" + " patients" * 100
+    examples = [Example(text, label, arguments=((900, 908), (918, 925))) for label in ("yes", "no")]
+    task = classification_task(everywhere(examples), str(tiny_model), LEARN, settings())
+    assert "test: 2 of 2 texts are longer than 64 word pieces: the part around the two" in capsys.readouterr().out
+    assert len(task.features["test"][0]["windows"]) == 1
+    batch = task.collate(task.features["test"])
+    assert task.forward(task.make_model(), batch).shape == (2, 2)
+
+
 def test_untrained_head_is_at_chance(tiny_model):
     examples = singles() * 8
     chosen = settings()

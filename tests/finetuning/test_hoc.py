@@ -9,7 +9,7 @@ from finetuning.text_inputs import Example
 from finetuning.text_labels import score_labels
 from tests.finetuning.text_samples import DATA, error_of, run, score, sizes_of, unpack, write_hoc, write_splits
 
-ORIGINAL = {"unit": "abstract", "splits": None}
+ORIGINAL = {"unit": None, "splits": None}
 APOPTOSIS, GROWTH, ENERGY = HALLMARKS[7], HALLMARKS[8], HALLMARKS[2]
 
 

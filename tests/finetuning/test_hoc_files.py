@@ -35,6 +35,7 @@ def test_original_files_by_abstract_and_by_sentence(tmp_path):
     assert second.label == ("cellular energetics", "inducing angiogenesis", "resisting cell death")
     assert files["dev"].examples[0].label == ()
     sentences = read_hoc(options(folder, "sentence"))
+    assert read_hoc(options(folder, None)) == sentences
     assert sentences["train"].counts == {"abstracts": 2}
     assert [(one.index, one.label) for one in sentences["train"].examples] == [
         ("101_s0", ()),
@@ -104,6 +105,7 @@ def test_scifive_form(tmp_path):
     assert [one.index for one in files["dev"].examples] == ["1_s0", "2_s0"]
     with pytest.raises(ValueError, match="--unit sentence: .* has no labels of sentences"):
         read_hoc(options(tmp_path, "sentence"))
+    assert read_hoc(options(tmp_path, None)) == files
     (tmp_path / "dev_blurb.tsv").write_text("an abstract .\t11\n")
     with pytest.raises(ValueError, match="dev_blurb.tsv line 1: labels '11' are not numbers from 0 to 10"):
         read_hoc(options(tmp_path))
@@ -135,4 +137,7 @@ def test_both_distributions_agree(tmp_path):
         assert ours == theirs
         assert len(ours) == file.counts["abstracts"]
     assert sum(not one.label for file in original.values() for one in file.examples) == 272
-    assert read_hoc(options(folder))["test"] == scifive["test"]  # no list of splits: BLURB's form inside
+    inside = read_hoc(options(folder))  # no list of splits, but BLURB's examples in it
+    assert {split: {one.index for one in file.examples} for split, file in inside.items()} == {
+        split: {one.index for one in file.examples} for split, file in original.items()
+    }

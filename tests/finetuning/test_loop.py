@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from finetuning.config import FinetuneConfig, add_arguments, config_from
-from finetuning.conll import Sentence
+from finetuning.conll import Sentence, TaggedFile
+from finetuning.entity_scores import ENTITY_F1 as METRIC
 from finetuning.loop import epoch_batches, fit, predict, train_epoch
-from finetuning.tagging import METRIC, tagging_task
+from finetuning.tagging import tagging_task
 from tests.finetuning.samples import SENTENCES, pairs
 
 QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1.0, epochs=40, patience=40, batch_size=4)
@@ -19,7 +20,8 @@ QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1.0, epochs=40, patience=
 def task(tiny_model):
     """Train = dev = test = the eight samples."""
     sentences = [Sentence(*map(list, zip(*pairs(sentence), strict=True))) for sentence in SENTENCES]
-    return tagging_task({"train": sentences, "dev": sentences, "test": sentences}, str(tiny_model), QUICK)
+    files = {split: TaggedFile(None, sentences, "", typed=True) for split in ("train", "dev", "test")}
+    return tagging_task(files, str(tiny_model), QUICK)
 
 
 def test_batches_hold_everything_once_and_depend_on_seed_and_epoch():

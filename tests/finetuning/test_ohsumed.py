@@ -2,6 +2,8 @@
 
 from argparse import Namespace
 
+import pytest
+
 from finetuning import ohsumed
 from finetuning.texts import read_variant
 from tests.finetuning.text_samples import error_of, run, score, unpack
@@ -38,6 +40,7 @@ def test_broken_folders_are_named(tiny_model, tmp_path):
     assert "has no folder test: expected" in error_of(ohsumed, tiny_model, data, tmp_path / "out")
 
 
+@pytest.mark.slow  # 7,400 files to unpack and read
 def test_files_as_distributed(tmp_path):
     folder = unpack("cls/ohsumed_single_23.tar.xz", tmp_path)
     options = Namespace(data=folder, nonstandard_split=False, train_split=None)

@@ -1,34 +1,12 @@
-"""The Markdown table: order, marks, published rows, and what is not a result."""
+"""The table and the CSV: order, marks, published rows, flags, and what is not a result."""
 
-import json
+import csv
 import re
 
 import pytest
 
 from finetuning import table
-
-
-def results(variant, model, mean, **more):
-    """The content of a results.json."""
-    part = {"sentences": 4560}
-    return {
-        "variant": variant,
-        "model": model,
-        "metric": "entity-level F1",
-        "mean": mean,
-        "std": 0.0012,
-        "seeds": [{}, {}, {}],
-        "failed": 0,
-        "nonstandard_split": False,
-        "published": [],
-        "split": {"train": part, "dev": part, "test": part},
-        **more,
-    }
-
-
-def write(folder, content):
-    folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(content))
+from tests.finetuning.result_samples import results, write, write_all
 
 
 def test_rows_by_benchmark_then_score_with_published_ones_once(tmp_path):
@@ -89,3 +67,48 @@ def test_no_or_foreign_results(tmp_path, content, message):
     assert re.search(message, stopped.value.code)
     with pytest.raises(SystemExit, match="does not exist"):
         table.main([str(tmp_path / "nowhere")])
+
+
+def test_a_model_trained_on_dev_too_is_marked(tmp_path):
+    write(tmp_path / "a", results("BC2GM", "ours", 0.9, train_on_dev=True))
+    assert "| ours (trained on train and dev) |" in table.make_table([tmp_path])
+
+
+def test_csv_has_a_line_a_result_with_fractions(tmp_path, capsys):
+    published = [["PubMedBERT", 84.52, "BLURB, arXiv:2007.15779"]]
+    contents = [
+        results("BC2GM", name, 0.1 + 0.2, published=published, failed=1) for name in ("ours", 'with "quotes", commas')
+    ]
+    contents.append(results("BC2GM", "odd", None, std=None, failed=3, nonstandard_split=True, published=published))
+    write_all(tmp_path, contents)
+    table.main([str(tmp_path), "--format", "csv", "--output", str(tmp_path / "table.csv")])
+    printed = capsys.readouterr().out
+    assert (tmp_path / "table.csv").read_text(encoding="utf-8") == printed
+    head, *lines = csv.reader(printed.splitlines())
+    assert head == ["variant", "model", "metric", "mean", "std", "seeds", "failed", "standard", "source"]
+    f1 = "entity-level F1"
+    assert lines == [
+        ["BC2GM", "odd", f1, "", "", "3", "3", "false", ""],
+        ["BC2GM", "ours", f1, "0.30000000000000004", "0.0012", "3", "1", "true", ""],
+        ["BC2GM", 'with "quotes", commas', f1, "0.30000000000000004", "0.0012", "3", "1", "true", ""],
+        ["BC2GM", "PubMedBERT", f1, "0.8452", "", "", "", "true", "BLURB, arXiv:2007.15779"],
+    ]
+
+
+def test_csv_keeps_two_runs_that_are_alike(tmp_path):
+    write_all(tmp_path, [results("BC2GM", "ours", 0.9)] * 2)
+    assert len(table.make_csv(table.find_results([tmp_path])).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--wide", "--format", "csv"], "--wide and --format csv"),
+        (["--compare", "a", "b", "--wide"], "--wide and --compare"),
+        (["--compare", "a", "b", "--format", "csv"], "--format csv and --compare"),
+    ],
+)
+def test_flags_that_do_not_go_together(tmp_path, flags, named):
+    write(tmp_path / "a", results("BC2GM", "ours", 0.9))
+    with pytest.raises(SystemExit, match=f"error: {named} do not go together: leave one out"):
+        table.main([str(tmp_path), *flags])

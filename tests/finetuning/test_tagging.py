@@ -1,5 +1,6 @@
-"""Word pieces, windows, rows and labels; the entity-level score against seqeval, conlleval, by hand."""
+"""The tagging Task: long sentences, labels, what is saved, predictions on files and on new text."""
 
+import json
 import random
 import shutil
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from seqeval.metrics import f1_score
 from transformers import (
     AlbertConfig,
     AutoModel,
@@ -19,12 +19,17 @@ from transformers import (
     RobertaConfig,
 )
 
-from finetuning import encoder, tagging
+from finetuning import tagging
 from finetuning.config import FinetuneConfig
-from finetuning.conll import Sentence, iob2_tags, iob_spans
+from finetuning.conll import Sentence, TaggedFile
+from finetuning.entity_files import read_splits
+from finetuning.entity_scores import ENTITY_F1, TOKEN_F1
 from finetuning.loop import fit, predict
-from finetuning.tagging import METRIC, entity_scores, make_features, tagging_task, windows, word_pieces
+from finetuning.tagging import predict_texts, tagging_task
 from tests.finetuning.samples import SENTENCES, pairs
+from tests.finetuning.test_entity_files import write_pubtator
+
+QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1, batch_size=4, epochs=40, patience=40, dropout=0)
 
 
 def sentences():
@@ -32,129 +37,26 @@ def sentences():
     return [Sentence(*map(list, zip(*pairs(sentence), strict=True))) for sentence in SENTENCES]
 
 
-def task_of(model, test, config=None):
-    return tagging_task(
-        {"train": sentences(), "dev": sentences(), "test": test}, str(model), config or FinetuneConfig()
-    )
-
-
-def conlleval_counts(gold, predicted):
-    """(correct, predicted, gold) chunks, after the rules of conlleval.pl (startOfChunk, endOfChunk)."""
-
-    def ends(before, tag):
-        return before[0] != "O" and (tag[0] in "OB" or before[2:] != tag[2:])
-
-    def starts(before, tag):
-        return tag[0] != "O" and (tag[0] == "B" or before[0] == "O" or before[2:] != tag[2:])
-
-    correct = found = there = 0
-    for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        inside, last_gold, last_predicted = False, "O", "O"
-        for gold_tag, tag in zip([*gold_tags, "O"], [*predicted_tags, "O"], strict=True):
-            if inside:
-                gold_ends, ours_ends = ends(last_gold, gold_tag), ends(last_predicted, tag)
-                if gold_ends and ours_ends:
-                    correct, inside = correct + 1, False
-                elif gold_ends != ours_ends:
-                    inside = False
-            gold_starts, ours_starts = starts(last_gold, gold_tag), starts(last_predicted, tag)
-            inside = inside or (gold_starts and ours_starts and gold_tag[2:] == tag[2:])
-            there, found = there + gold_starts, found + ours_starts
-            last_gold, last_predicted = gold_tag, tag
-    return correct, found, there
-
-
-def test_score_equals_conlleval_and_lenient_seqeval_on_raw_predictions():
-    chance = random.Random(1)
-    tags = ["O", "O", "B-X", "I-X", "B-Y", "I-Y"]
-    for _ in range(30):
-        gold, raw = [], []
-        for _ in range(12):
-            length = chance.randint(1, 9)
-            gold.append(iob2_tags(iob_spans([chance.choice(tags) for _ in range(length)]), length))
-            raw.append([chance.choice(tags) if chance.random() < 0.4 else tag for tag in gold[-1]])
-        ours = entity_scores(gold, [iob2_tags(iob_spans(row), len(row)) for row in raw])
-        correct, found, there = conlleval_counts(gold, raw)
-        assert ours["entities"] == there
-        assert ours[METRIC] == pytest.approx(2 * correct / (found + there))
-        assert ours["precision"] == pytest.approx(correct / found)
-        assert ours["recall"] == pytest.approx(correct / there)
-        assert ours[METRIC] == pytest.approx(f1_score(gold, raw))
-
-
-def test_scores_by_hand():
-    gold = [["B-X", "I-X", "O", "B-Y"], ["B-X", "O"]]
-    # one right, one with a wrong border, one missed, one too many: precision 1/3, recall 1/3
-    scores = entity_scores(gold, [["B-X", "O", "O", "B-Y"], ["O", "B-X"]])
-    assert scores[METRIC] == pytest.approx(1 / 3)
-    assert scores["types"]["Y"]["f1-score"] == 1.0
-    assert scores["types"]["X"]["f1-score"] == 0.0
-    assert scores["types"]["X"]["entities"] == 2
-    # a right span with the wrong type is wrong
-    assert entity_scores([["B-X", "I-X"]], [["B-Y", "I-Y"]])[METRIC] == 0.0
-
-
-def test_empty_prediction_scores_zero():
-    scores = entity_scores([["B-X", "O"], ["O", "B-Y"]], [["O", "O"], ["O", "O"]])
-    assert (scores[METRIC], scores["precision"], scores["recall"], scores["entities"]) == (0.0, 0.0, 0.0, 2)
-
-
-def test_word_pieces_are_text_and_never_none(tiny_model):
-    tokenizer = encoder.load_tokenizer(str(tiny_model), encoder.load_config(str(tiny_model)))
-    ids = tokenizer.get_vocab()
-    pieces = word_pieces(tokenizer, ["[MASK]", "Lithium", "\u200b", "qqq", "Lithium"])
-    assert pieces["[MASK]"] == [ids["["], ids["mask"], ids["]"]]
-    assert pieces["Lithium"] == [ids["lith"], ids["##ium"]]
-    assert pieces["\u200b"] == pieces["qqq"] == [tokenizer.unk_token_id]
-
-
-def test_windows_by_hand():
-    assert windows([1] * 5, 5, 2) == [(0, 5, 0, 5)]
-    assert windows([1] * 8, 5, 2) == [(0, 5, 0, 4), (3, 8, 4, 8)]
-    assert windows([1] * 8, 5, 0) == [(0, 5, 0, 5), (5, 8, 5, 8)]
-
-
-def test_windows_cover_every_word_once():
-    chance = random.Random(2)
-    for _ in range(300):
-        capacity = chance.randint(6, 20)
-        lengths = [chance.randint(1, chance.choice([1, 3, capacity])) for _ in range(chance.randint(1, 60))]
-        found = windows(lengths, capacity, chance.randint(0, capacity // 2))
-        own = [word for _, _, first, last in found for word in range(first, last)]
-        assert own == list(range(len(lengths)))
-        for start, end, first, last in found:
-            assert start <= first <= last <= end
-            assert sum(lengths[start:end]) <= capacity
-
-
-def test_rows_are_first_word_pieces():
-    pieces = {"a": [7], "b": [8, 9], "c": [10, 11, 12]}
-    sentence = Sentence(["a", "b", "c"], ["O", "B-X", "I-X"])
-    labels = {"O": 0, "B-X": 1, "I-X": 2}
-    assert make_features([sentence], pieces, labels, (1, 2), capacity=10, overlap=2) == [
-        {"input_ids": [1, 7, 8, 9, 10, 11, 12, 2], "rows": [1, 2, 4], "labels": [0, 1, 2], "sentence": 0}
-    ]
-    short = make_features([sentence], pieces, labels, (1, 2), capacity=3, overlap=0)
-    assert [one["input_ids"] for one in short] == [[1, 7, 8, 9, 2], [1, 10, 11, 12, 2]]
-    # a word of more word pieces than fit keeps its label and shows what fits
-    long_word = make_features([Sentence(["c"], ["B-X"])], pieces, labels, (1, 2), capacity=2, overlap=0)
-    assert long_word == [{"input_ids": [1, 10, 11, 2], "rows": [1], "labels": [1], "sentence": 0}]
+def task_of(model, test, config=None, **settings):
+    splits = {"train": sentences(), "dev": sentences(), "test": test}
+    files = {split: TaggedFile(None, part, "", typed=True) for split, part in splits.items()}
+    return tagging_task(files, str(model), config or FinetuneConfig(), **settings)
 
 
 def test_long_sentence_is_scored_whole(tiny_model):
-    """350 words, entities at the end, a model of 64 positions: every gold entity is in the denominator."""
-    words = ["patients"] * 340 + ["lithium", "carbonate", "and", "cocaine", "seizures"] * 2
-    tags = ["O"] * 340 + ["B-Chemical", "I-Chemical", "O", "B-Chemical", "B-Disease"] * 2
+    """10,000 words, entities at the end, a model of 64 positions: every gold entity is in the denominator."""
+    words = ["patients"] * 9990 + ["lithium", "carbonate", "and", "cocaine", "seizures"] * 2
+    tags = ["O"] * 9990 + ["B-Chemical", "I-Chemical", "O", "B-Chemical", "B-Disease"] * 2
     task = task_of(tiny_model, [Sentence(words, tags)])
     features = task.features["test"]
-    assert len(features) > 5
+    assert len(features) > 100
     assert max(len(feature["input_ids"]) for feature in features) <= 64
     labels = [label for feature in features for label in feature["labels"]]
-    assert len(labels) == 350
+    assert len(labels) == 10_000
     scores = task.score("test", [np.eye(5)[feature["labels"]] for feature in features])  # predictions all right
-    assert (scores[METRIC], scores["entities"]) == (1.0, 6)
+    assert (scores[ENTITY_F1], scores["entities"]) == (1.0, 6)
     torch.manual_seed(0)
-    outputs = predict(task.make_model(), task, features, FinetuneConfig(batch_size=2))
+    outputs = predict(task.make_model(), task, features, FinetuneConfig(batch_size=32))
     assert [len(part) for part in outputs] == [len(feature["rows"]) for feature in features]
     assert task.score("test", outputs)["entities"] == 6
     nothing = [np.eye(5)[[0] * len(feature["rows"])] for feature in features]
@@ -185,8 +87,18 @@ def test_encoder_weights_are_the_folders_and_only_the_head_is_new(tiny_model):
     assert ours["classifier.weight"].shape == (5, 32)
 
 
+def test_labels_are_those_of_train(tiny_model):
+    """A type only in test has no label, and its entities count as missed."""
+    test = [Sentence(["Naloxone", "p53"], ["B-Chemical", "B-Gene"])]
+    task = task_of(tiny_model, test)
+    (feature,) = task.features["test"]
+    scores = task.score("test", [np.eye(5)[feature["labels"]]])
+    assert (scores["entities"], scores["recall"], scores["precision"]) == (2, 0.5, 1.0)
+    assert scores["types"]["Gene"] == {"precision": 0.0, "recall": 0.0, "f1-score": 0.0, "entities": 1}
+
+
 def test_saved_model_opens_in_transformers_with_its_labels(tiny_model, tmp_path):
-    task = task_of(tiny_model, sentences())
+    task = task_of(tiny_model, sentences(), benchmark="BC5CDR")
     model = task.make_model()
     task.save(model, tmp_path / "model")
     theirs = AutoModelForTokenClassification.from_pretrained(tmp_path / "model")
@@ -194,6 +106,14 @@ def test_saved_model_opens_in_transformers_with_its_labels(tiny_model, tmp_path)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab()) == theirs.config.vocab_size
     for name, value in model.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name])
+    assert json.loads((tmp_path / "model" / "task.json").read_text()) == {
+        "family": "tagging",
+        "benchmark": "BC5CDR",
+        "labels": ["O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease"],
+        "metric": ENTITY_F1,
+        "max_length": 64,
+        "overlap": 31,
+    }
 
 
 @pytest.mark.parametrize("kind", [BertConfig, AlbertConfig, RobertaConfig, ModernBertConfig, DebertaV2Config])
@@ -227,7 +147,100 @@ def test_predictions_file_is_conll_text(tiny_model, tmp_path):
     assert blocks[5].split("\n")[1] == "seizures\tB-Disease\tB-Disease"
 
 
+def test_predictions_of_texts_are_pubtator(tiny_model, tmp_path):
+    files = read_splits(write_pubtator(tmp_path / "data"))
+    task = tagging_task(files, str(tiny_model), FinetuneConfig())
+    assert task.predictions_suffix == "pubtator.txt"
+    right = [np.eye(5)[feature["labels"]] for feature in task.features["test"]]
+    task.write_predictions(right, tmp_path / "p.txt")
+    assert (tmp_path / "p.txt").read_text().splitlines() == [
+        "2|t|Lithium in man.",
+        "2|a|Lithium carbonate, then more.",
+        "2\t0\t7\tLithium\tChemical\t-1",
+        "2\t16\t33\tLithium carbonate\tChemical\t-1",
+        "",
+    ]
+    assert task.score("test", right)["recall"] == 0.5  # of the four in the file
+
+
 def test_stray_inside_tag_is_read_as_conlleval_reads_it():
     features = [{"sentence": 0}, {"sentence": 0}]
     logits = [np.eye(3)[[0, 2]], np.eye(3)[[2]]]  # O I-X | I-X over two windows of one sentence
-    assert tagging.predicted_tags(features, logits, ["O", "B-X", "I-X"]) == [["O", "B-X", "I-X"]]
+    labels = ["O", "B-X", "I-X"]
+    assert tagging.predicted_tags(features, logits, labels, 2) == [["O", "B-X", "I-X"], []]
+
+
+def sixteen():
+    """Sixteen sentences that differ, with entities of one and two words and two types."""
+    chance = random.Random(4)
+    words = sorted({word for sentence in SENTENCES for word, _ in pairs(sentence)})
+    examples = []
+    for _ in range(16):
+        chosen = chance.sample(words, 5)
+        start = chance.randrange(4)
+        tags = ["O"] * 5
+        tags[start] = f"B-{chance.choice(('Chemical', 'Disease'))}"
+        tags[start + 1] = chance.choice(["O", "I" + tags[start][1:]])
+        examples.append(Sentence(chosen, tags))
+    return examples
+
+
+@pytest.mark.parametrize(("token_level", "metric"), [(False, ENTITY_F1), (True, TOKEN_F1)])
+def test_the_head_learns_16_examples_by_heart_and_untrained_is_at_chance(tiny_model, token_level, metric):
+    files = {split: TaggedFile(None, sixteen(), "", typed=True) for split in ("train", "dev", "test")}
+    task = tagging_task(files, str(tiny_model), QUICK, token_level=token_level)
+    assert task.metric == metric
+    scores = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        scores.append(task.score("test", predict(task.make_model(), task, task.features["test"], QUICK))[metric])
+    # A guess among 5 labels (3 classes) hits one word in 5 (3); an entity needs all its words and no other.
+    assert sum(scores) / len(scores) < (0.35 if token_level else 0.2)
+    torch.manual_seed(0)
+    model = task.make_model()
+    fit(model, task, QUICK, seed=0)
+    learnt = task.score("test", predict(model, task, task.features["test"], QUICK))
+    assert learnt[metric] == 1.0 and learnt[ENTITY_F1] == 1.0 and learnt["entities"] == 16
+
+
+@pytest.fixture(scope="module")
+def tagger(tiny_model, tmp_path_factory):
+    """The folder of a model that has learnt the samples by heart."""
+    task = task_of(tiny_model, sentences(), QUICK)
+    torch.manual_seed(0)
+    model = task.make_model()
+    fit(model, task, QUICK, seed=0)
+    folder = tmp_path_factory.mktemp("tagger") / "model"
+    task.save(model, folder)
+    return folder
+
+
+def test_new_text_gets_spans_with_offsets(tagger):
+    texts = [
+        "Naloxone reverses high blood pressure\nLithium carbonate  caused\nliver failure",
+        "",
+        "the patients improved",
+    ]
+    found = list(predict_texts(tagger, [{"text": text, "id": i} for i, text in enumerate(texts)], 2))
+    assert [one["id"] for one in found] == [0, 1, 2]
+    assert [(one["text"], one["type"]) for one in found[0]["entities"]] == [
+        ("Naloxone", "Chemical"),
+        ("Lithium carbonate", "Chemical"),
+        ("liver failure", "Disease"),
+    ]
+    assert all(texts[0][one["start"] : one["end"]] == one["text"] for one in found[0]["entities"])
+    assert found[1]["entities"] == found[2]["entities"] == []
+
+
+def test_a_text_of_10000_words_is_read_to_its_end(tagger):
+    text = "the patients improved " * 3333 + "with cocaine"
+    (found,) = predict_texts(tagger, [{"text": text}], 32)
+    last = found["entities"][-1]
+    assert (last["text"], last["end"]) == ("cocaine", len(text))
+
+
+def test_many_texts_stay_in_order(tagger, monkeypatch):
+    monkeypatch.setattr(tagging, "TEXTS_AT_ONCE", 3)
+    texts = ["the patients " * i + "improved" for i in range(8)]
+    found = [one["text"] for one in predict_texts(tagger, ({"text": text} for text in texts), 2)]
+    assert found == texts

@@ -4,8 +4,11 @@ import random
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, RobertaConfig
 
 from finetuning import encoder
+from finetuning.classification import with_tokens
 from finetuning.text_inputs import (
     Example,
     Layout,
@@ -135,3 +138,38 @@ def test_layout_follows_the_model(tokenizer, tiny_model):
     assert (layout.separators, layout.types, layout.length) == (1, True, 64)
     settings.type_vocab_size = 1
     assert not layout_of(tokenizer, settings, 64, 8).types
+
+
+def byte_level_tokenizer():
+    """RoBERTa's way with no merges: every byte is a piece, a blank belongs to the word after it, two separators."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = {piece: i for i, piece in enumerate(["<pad>", "<unk>", "<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(pieces, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 3), ("<s>", 2), add_prefix_space=True)
+    special = dict(pad_token="<pad>", unk_token="<unk>", cls_token="<s>", sep_token="</s>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def test_byte_level_tokenizers_have_two_separators_and_whole_placeholders():
+    tokenizer = byte_level_tokenizer()
+    layout = layout_of(tokenizer, RobertaConfig(type_vocab_size=1), 64, 8)
+    assert (layout.separators, layout.types) == (2, False)
+    (feature,) = make_features([Example("ab", "yes", "c")], tokenizer, layout)
+    assert tokenizer.convert_ids_to_tokens(feature["input_ids"]) == [
+        "<s>",
+        "Ġ",
+        "a",
+        "b",
+        "</s>",
+        "</s>",
+        "Ġ",
+        "c",
+        "</s>",
+    ]
+    assert list(with_tokens(tokenizer, ("@GENE$",))) == ["@GENE$"]
+    text = "by @GENE$ it"
+    (feature,) = make_features([Example(text, "yes", arguments=((3, 9), (10, 12)))], tokenizer, layout)
+    pieces = tokenizer.convert_ids_to_tokens(feature["input_ids"])
+    assert pieces == ["<s>", "Ġ", "b", "y", "@GENE$", "Ġ", "i", "t", "</s>"]
+    assert feature["marks"] == [[4], [6, 7]]

@@ -26,8 +26,18 @@ def make_points(count: int, seed: int) -> list[Feature]:
     return points
 
 
-def make_model(width: int = 4) -> nn.Module:
-    return nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2))
+class Network(nn.Module):
+    """One hidden layer, which counts as the encoder, and a head."""
+
+    base_model_prefix = "body"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(3, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.body(x)))
 
 
 def collate(features: list[Feature]) -> Batch:
@@ -67,7 +77,7 @@ def toy_task(train: int = 40, dev: int = 20, test: int = 30, seed: int = 0) -> T
     features = {split: make_points(size, seed + i) for i, (split, size) in enumerate(sizes.items()) if size}
     return Task(
         features=features,
-        make_model=make_model,
+        make_model=Network,
         collate=collate,
         forward=forward,
         rows=rows,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,6 @@ from pretraining.config import (
     build_parser,
     parse_arguments,
 )
-from tests.conftest import REPOSITORY
 
 NEEDED = ["--data-path", "corpus/c", "--tokenizer", "corpus/tokenizer", "--save", "run"]
 FIELDS = [
@@ -94,8 +92,8 @@ def test_a_preset_fills_what_is_left_out(preset: str) -> None:
         holders = [part for part in (config.model, config.data, config.optimizer) if hasattr(part, name)]
         assert len(holders) == 1 and getattr(holders[0], name) == value, name
     missing = [item.name for group, item in FIELDS if getattr(getattr(config, group), item.name) is None]
-    optional = ["data_cache_path", "micro_batch_size", "load", "init_from", "tensorboard_dir", "exit_duration_in_mins"]
-    assert missing == optional
+    optional = "data_cache_path micro_batch_size load init_from deepspeed_config tensorboard_dir exit_duration_in_mins"
+    assert missing == optional.split()
 
 
 def test_small_is_the_preset_where_none_is_named() -> None:
@@ -160,6 +158,7 @@ def test_a_dry_run_needs_no_folder() -> None:
         ("--seq-length 513", "--seq-length 513 is outside 5 to 512, the rows of --max-position-embeddings"),
         ("--seq-length 4", "--seq-length 4 is outside 5 to 512"),
         ("--mask-prob 1", "--mask-prob 1.0 is not a probability below 1"),
+        ("--replaced-prior 1", "--replaced-prior 1.0 is not a share below 1"),
         ("--mask-prob 15", "--mask-prob 15.0 is not a probability"),
         ("--short-seq-prob -0.1", "--short-seq-prob -0.1 is not a probability"),
         ("--hidden-dropout 1.5", "--hidden-dropout 1.5 is not a probability"),
@@ -207,14 +206,6 @@ def test_a_batch_that_does_not_divide_is_refused(batch: int, micro: int | None, 
     config = OptimizerConfig(global_batch_size=batch, micro_batch_size=micro)
     with pytest.raises(ValueError, match=f"--global-batch-size {batch} is not a multiple of --micro-batch-size"):
         batch_arithmetic(config, world_size)
-
-
-def test_the_default_deepspeed_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert Path(parse().run.deepspeed_config) == REPOSITORY / "ds_configs" / "zero1_bf16.json"
-    (tmp_path / "ds_configs").mkdir()
-    (tmp_path / "ds_configs" / "zero1_bf16.json").write_text("{}")
-    assert parse().run.deepspeed_config == "ds_configs/zero1_bf16.json"  # one of the user's own comes first
 
 
 def test_what_deepspeed_s_launcher_appends_is_accepted() -> None:

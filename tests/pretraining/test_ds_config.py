@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from pretraining import ds_config
 from pretraining.ds_config import (
     ALLOWED,
     OWNED_BY_FLAGS,
     REMOVED,
+    find_ds_config,
     load_ds_config,
     merge_ds_config,
     precision,
+    precision_of_hardware,
     zero_stage,
 )
 from tests.conftest import REPOSITORY
@@ -36,7 +40,44 @@ def test_every_file_of_ours_loads_and_is_what_its_name_says(path: Path) -> None:
 
 def test_there_is_a_file_for_every_stage() -> None:
     assert {zero_stage(load_ds_config(path)) for path in FILES} == {0, 1, 2, 3}
-    assert REPOSITORY / "ds_configs" / "zero1_bf16.json" in FILES  # the default of --deepspeed-config
+
+
+@pytest.mark.parametrize(
+    "gpu, gpu_has_bf16, instructions, expected",
+    [
+        (True, True, {}, "bf16"),
+        (True, False, {"avx512_bf16": True}, "fp16"),  # V100: what the CPU has does not count
+        (False, False, {"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        (False, False, {"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        (False, False, {"avx512_bf16": False, "avx512_f": True, "architecture": "x86_64"}, "fp32"),
+        (False, False, {}, "fp32"),
+    ],
+)
+def test_the_default_precision_is_what_the_hardware_does_fast(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, gpu_has_bf16: bool, instructions: dict, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_has_bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    assert precision_of_hardware() == expected
+    assert Path(find_ds_config(None)).resolve() in FILES
+
+
+def test_torch_still_names_the_instructions_that_decide() -> None:
+    """Without this, a renamed capability would send every CPU to fp32 and nobody would notice."""
+    if torch.cpu.get_capabilities()["architecture"] == "x86_64":
+        assert {"avx512_bf16", "amx_bf16"} <= set(torch.cpu.get_capabilities())
+
+
+def test_a_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ds_config, "precision_of_hardware", lambda: "fp32")
+    assert Path(find_ds_config(None)) == REPOSITORY / "ds_configs" / "zero1_fp32.json"
+    assert Path(find_ds_config("ds_configs/zero2_bf16.json")) == REPOSITORY / "ds_configs" / "zero2_bf16.json"
+    (tmp_path / "ds_configs").mkdir()
+    (tmp_path / "ds_configs" / "zero2_bf16.json").write_text("{}")
+    assert find_ds_config("ds_configs/zero2_bf16.json") == "ds_configs/zero2_bf16.json"  # the user's own comes first
+    assert find_ds_config("absent.json") == "absent.json"  # what is nowhere keeps its name for the error
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pretraining import engine as engine_module
-from pretraining.config import REPOSITORY
 from pretraining.ds_config import load_ds_config, merge_ds_config
 from pretraining.evaluation import evaluate, validation_batches
 from pretraining.metrics import add_sums, summarize
 from pretraining.objectives import build_objective
+from tests.conftest import REPOSITORY
 from tests.tiny import VOCAB_SIZE, make_corpus, open_samples, tiny_config
 from tests.training_runs import on_ranks
 

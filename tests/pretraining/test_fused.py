@@ -80,10 +80,11 @@ def test_dropout_of_attention_weights_keeps_their_mean() -> None:
 def test_the_choice_is_named_in_the_table() -> None:
     assert choose_attention("cpu") is attention_by_sample and choose_attention("cuda") is attention_jagged
     for device in ("cpu", "cuda"):
-        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, "some optimizer")}
+        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, bias_correction=True)}
         assert rows["attention"][0] == choose_attention(device).__name__
-        assert rows["optimizer"][0] == "some optimizer"
+        assert rows["optimizer"][1].startswith("with bias correction")
         assert all(chosen and why for chosen, why in rows.values())
+    assert kernel_table("cpu", bias_correction=False)[-1][2].startswith("no bias correction")
 
 
 def reference_ids(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

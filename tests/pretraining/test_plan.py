@@ -94,7 +94,7 @@ def test_activations_grow_with_the_micro_batch_and_halve_in_half_precision() -> 
 
 
 def test_the_text_of_a_run() -> None:
-    config = tiny_config(train_iters=1000, global_batch_size=16)
+    config = tiny_config(train_iters=1000, global_batch_size=16, deepspeed_config="folder/mine.json")
     objective = build_objective(config.model, VOCAB_SIZE, seed=0)
     settings = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}}
     merged = merge_ds_config(settings, micro=4, accumulation=2, world=2, clip=1.0)
@@ -102,7 +102,7 @@ def test_the_text_of_a_run() -> None:
     assert "tiny electra, vocabulary 500, length 64" in text
     assert "4 samples x 2 ranks x 2 accumulation = 16 samples a step; steps 300 to 1,000" in text
     assert f"at most {1000 * 16 * 64:,} word pieces" in text
-    assert "ZeRO stage 2, bf16; memory of a rank, estimated: " in text
+    assert "ZeRO stage 2, bf16 (mine.json); memory of a rank, estimated: " in text
     for name, count in count_parameters(objective).items():
         assert f"{name} " in text and f"{count:,}" in text
     assert "attention_by_sample" in text or "attention_jagged" in text
@@ -110,7 +110,7 @@ def test_the_text_of_a_run() -> None:
 
 
 def test_a_dry_run_prints_the_json_that_deepspeed_gets() -> None:
-    config = tiny_config(dry_run=True)
+    config = tiny_config(dry_run=True, deepspeed_config="mine.json")
     merged = merge_ds_config({"zero_optimization": {"stage": 1}}, micro=16, accumulation=1, world=1, clip=1.0)
     text = describe_run(config, build_objective(config.model, VOCAB_SIZE, seed=0), merged, world_size=1)
     assert json.loads(text.split("DeepSpeed JSON\n")[1]) == merged

@@ -20,13 +20,14 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 from pretraining import engine as engine_module
 from pretraining import objectives
 from pretraining.batch import MaskedBatch
-from pretraining.config import REPOSITORY, Config, batch_arithmetic
+from pretraining.config import Config, batch_arithmetic
 from pretraining.data import rank_share, training_steps
 from pretraining.ds_config import load_ds_config, merge_ds_config
 from pretraining.hf_weights import DISCRIMINATOR, GENERATOR, halves, hugging_face_settings, to_hugging_face
 from pretraining.metrics import summarize
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
+from tests.conftest import REPOSITORY
 from tests.tiny import VOCAB_SIZE, make_corpus, open_samples, tiny_config
 from tests.training_runs import on_ranks
 

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Every benchmark for one model: as a loop, or as a Slurm array with one benchmark a task; then the table.
+#
+#   bash launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
+#   sbatch --array=0-14 --gpus-per-task=1 launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
+#
+# MODEL is a Hugging Face encoder, DATA a folder with one folder for each benchmark of the list below, OUTPUT where the
+# results of all models go. Steps: (1) a benchmark whose folder is missing is skipped, and counted at the end; (2) finished
+# seeds are not run again, so the same command goes on where it was; (3) a benchmark that fails does not stop the others,
+# and the exit status says how it went; (4) the table of all models in OUTPUT (in an array: the last task's has them all).
+#
+# The list can be replaced: BENCHMARKS="bc5cdr bc5cdr-chem;hoc hoc --epochs 20" (script, folder in DATA, its own flags).
+#SBATCH --job-name=finetuning
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=12:00:00
+#SBATCH --output=%x-%A-%a.log
+set -euo pipefail
+
+LIST="${BENCHMARKS:-
+ncbi_disease ncbi-disease
+bc5cdr bc5cdr-chem
+bc5cdr bc5cdr-disease
+bc2gm bc2gm
+jnlpba jnlpba
+ebm_nlp ebm-nlp
+chemprot chemprot
+ddi ddi
+gad gad
+biosses biosses
+hoc hoc
+pubmedqa pubmedqa
+bioasq bioasq --question-type yesno
+bioasq bioasq --question-type factoid
+pubmed_rct pubmed-rct
+}"
+
+if [[ $# -lt 3 || $1 == -* ]]; then
+    sed -n '2,/^$/p' "${BASH_SOURCE[0]}" | grep -v '^#SBATCH' | sed 's/^# \{0,1\}//; /^set /d'
+    [[ ${1:-} == -h || ${1:-} == --help ]] && exit 0
+    exit 1
+fi
+MODEL=$1 DATA=$2 OUTPUT=$3
+shift 3
+
+# sbatch runs a copy of this file, so the repository is the folder that it was submitted from.
+ROOT="${PRETRAINING_ROOT:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}"
+[[ -f $ROOT/launch/finetune_all.sh ]] || ROOT="${SLURM_SUBMIT_DIR:-$PWD}"
+if [[ -z ${PYTHON:-} ]]; then
+    PYTHON=python3
+    [[ -x $ROOT/.venv/bin/python ]] && PYTHON="$ROOT/.venv/bin/python"
+fi
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
+
+mapfile -t lines < <(tr ';' '\n' <<<"$LIST" | sed 's/^ *//' | grep -v '^$')
+if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then
+    if ((SLURM_ARRAY_TASK_ID >= ${#lines[@]})); then
+        echo "error: --array names task $SLURM_ARRAY_TASK_ID, and the list has ${#lines[@]} benchmarks, from 0" >&2
+        exit 1
+    fi
+    lines=("${lines[SLURM_ARRAY_TASK_ID]}")
+fi
+
+skipped=() failed=() finished=0
+for line in "${lines[@]}"; do
+    read -r benchmark folder flags <<<"$line"
+    if [[ ! -d $DATA/$folder ]]; then
+        skipped+=("$folder")
+        continue
+    fi
+    printf '\n== %s (%s)\n' "$benchmark" "$folder"
+    # shellcheck disable=SC2086  # the flags of the list are several words
+    if "$PYTHON" -m "finetuning.$benchmark" --model "$MODEL" --data "$DATA/$folder" --output "$OUTPUT" $flags "$@"; then
+        finished=$((finished + 1))
+    else
+        failed+=("$benchmark ($folder)")
+    fi
+done
+
+if ((finished)); then
+    printf '\n== Table\n'
+    "$PYTHON" -m finetuning.table "$OUTPUT"
+fi
+printf '\n%s benchmark(s) finished, %s failed%s, %s without a folder in %s%s\n' "$finished" "${#failed[@]}" \
+    "${failed[*]:+: ${failed[*]}}" "${#skipped[@]}" "$DATA" "${skipped[*]:+: ${skipped[*]}}"
+((finished)) && [[ ${#failed[@]} == 0 ]]
