@@ -24,7 +24,7 @@ METRIC = "F1"
 THRESHOLDS = {"joint": -2.75, "plain": 0.0}  # google-research/electra's, Hugging Face's
 
 
-def find_files(data: Path) -> dict[str, Path]:
+def find_files(data: Path, needed: tuple[str, ...] = ("train", "test")) -> dict[str, Path]:
     """The file of each split, or {"all": file} where there is one file only; ValueError if it is unclear."""
     if data.is_file():
         return {"all": data}
@@ -43,15 +43,15 @@ def find_files(data: Path) -> dict[str, Path]:
         return {"all": files[0]}
     if "test" not in found and "dev" in found:
         found["test"] = found.pop("dev")
-    absent = [split for split in ("train", "test") if split not in found]
+    absent = [split for split in needed if split not in found]
     if absent:
         raise ValueError(f"{data} has no {' and no '.join(absent)} file: expected train*.json and dev*.json")
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def read_files(data: Path) -> dict[str, SquadFile]:
-    """The splits in `data`, checked; says how many offsets were wrong. See `find_files`."""
-    files = {split: read_squad(path) for split, path in find_files(data).items()}
+def read_files(paths: dict[str, Path]) -> dict[str, SquadFile]:
+    """The files of the splits, checked; says how many offsets were wrong."""
+    files = {split: read_squad(path) for split, path in paths.items()}
     for file in files.values():
         unknown = [example.id for example in file.examples if example.answers is None]
         if unknown:
@@ -150,7 +150,7 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) ->
     """Read, check and turn into inputs as the flags say."""
     if options.train_split:
         raise ValueError("--train-split has no use here: with one file only, use --folds")
-    files = read_files(options.data)
+    files = read_files(find_files(options.data))
     if ("all" in files) != bool(options.folds):
         use = "has one file: add --folds 5" if "all" in files else "has a train file: leave --folds out"
         raise ValueError(f"--data {options.data} {use}")
@@ -177,10 +177,8 @@ def distinct_contexts(file: SquadFile) -> list[str]:
 
 def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """Scores of --predictions, {id: text} as SQuAD's scripts read it, on --split of --data."""
-    files = read_files(options.data)
-    file = files.get("all") or files.get(options.split)
-    if file is None:
-        raise ValueError(f"--data {options.data} has no {options.split} split")
+    paths = find_files(options.data, needed=(options.split,))
+    (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
     predictions, _ = read_json_object(options.predictions)
     known = {example.id for example in file.examples}
     for name, text in predictions.items():
