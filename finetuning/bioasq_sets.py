@@ -19,6 +19,7 @@ from finetuning.bioasq_files import (
     Question,
     QuestionFile,
     context_examples,
+    find_words,
     question_id,
     read_file,
     same_questions,
@@ -229,6 +230,12 @@ def set_examples(test: QuestionSet, split: str) -> list[Example]:
     examples = context_examples(test.questions, test.contexts, known)
     say_without_context(test, split, len({example.id for example in examples}))
     return examples
+
+
+def answerable(test: QuestionSet, examples: list[Example]) -> int:
+    """How many questions have a golden answer, as words, in one of their contexts: more cannot be answered right."""
+    golden = {question.id: [name for group in question.answers or () for name in group] for question in test.questions}
+    return len({one.id for one in examples if any(find_words(one.context, name) for name in golden[one.id])})
 
 
 def say_without_context(test: QuestionSet, split: str, answered: int) -> None:

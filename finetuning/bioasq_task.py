@@ -21,6 +21,7 @@ from finetuning.bioasq_scores import METRICS, MOST, batch_scores
 from finetuning.bioasq_sets import (
     QuestionSet,
     TrainingSet,
+    answerable,
     context_texts,
     find_training_files,
     joint_record,
@@ -147,11 +148,13 @@ def make_examples(
     return {"train": training.examples, **examples}, training
 
 
-def set_record(test: QuestionSet, examples: list[Any]) -> dict[str, Any]:
+def set_record(test: QuestionSet, examples: list[Any], kind: str) -> dict[str, Any]:
     """What results.json says of the test or dev split."""
+    found = {} if kind == "yesno" else {"questions with a golden answer in their contexts": answerable(test, examples)}
     counts = {
         "questions": len(test.questions),
         "examples": len(examples),
+        **found,
         "batches": {name: len(questions) for name, questions in test.batches.items()},
     }
     return joint_record([*test.golden, *test.contexts], counts)
@@ -187,7 +190,7 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) ->
     paths = find_training_files(options.train, options.data, test.edition, kind)
     examples, training = make_examples(paths, sets, kind)
     make_task = yesno_task if kind == "yesno" else partial(spans_task, kind=kind)
-    records = {split: set_record(part, examples[split]) for split, part in sets.items()}
+    records = {split: set_record(part, examples[split], kind) for split, part in sets.items()}
     return Prepared(
         variant=variant,
         tasks=[make_task(examples, sets, options=options, config=config)],

@@ -98,8 +98,6 @@ def relation_scores(gold: list[Any], predicted: list[Any], classes: list[str], m
 def settings_of(benchmark: Benchmark, options: Namespace, data: Distribution, style: str) -> Settings:
     """What finetuning.classification must know."""
     classes = data.classes()
-    tokens = tokens_in_use(data, style)
-    report_tokens(tokens, options.model, whole=not options.split_placeholders)
     positive = [name for name in classes if name != data.negative]
     return Settings(
         kind="single",
@@ -108,7 +106,7 @@ def settings_of(benchmark: Benchmark, options: Namespace, data: Distribution, st
         write=prediction_writer(data),
         labels=tuple(classes),
         head="cls" if options.head == "cls" else "markers",
-        added_tokens=() if options.split_placeholders else tokens,
+        added_tokens=() if options.split_placeholders else tokens_in_use(data, style),
         benchmark=benchmark.name,
         record={
             "family": "relations",
@@ -170,12 +168,18 @@ def check_positive(data: Distribution) -> None:
                 raise ValueError(f"{file.path} has no example of a relation: there is nothing to learn or to score")
 
 
+def pmid_of(relation: Relation) -> str:
+    """The document id where it is a PMID, which a pretraining corpus can be searched for; else ""."""
+    return relation.document if relation.document.startswith("pmid:") else ""
+
+
 def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, read: Reader) -> Prepared:
     """Read, check and turn into inputs as the flags say; `read` is the benchmark's own."""
     data, style, folds = read_examples(options, read)
     variant = recognise(benchmark, data.found, options.data, options.nonstandard_split, data.name)
     check_positive(data)
     settings = settings_of(benchmark, options, data, style)
+    report_tokens(tokens_in_use(data, style), options.model, whole=not options.split_placeholders)
     # All sentences of a data set in folds are in any one fold; with all of them, each would be its own duplicate.
     first = data.folds[0]
     split = {name: split_record([files[name] for files in data.folds if name in files]) for name in first}
@@ -187,7 +191,7 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, re
         metric=data.metric,
         split=split,
         texts={
-            split: list(dict.fromkeys((one.document, one.text) for one in file.relations))
+            split: list(dict.fromkeys((pmid_of(one), one.text) for one in file.relations))
             for split, file in first.items()
         },
     )

@@ -129,6 +129,14 @@ def settings_from(options: Namespace, unanswerable: bool) -> Settings:
     return Settings(options.qa_head, options.max_answer_length, unanswerable)
 
 
+def record_example(record: dict[str, Any]) -> Example:
+    """The Example of a record of `predict_texts`; ValueError if it lacks something."""
+    question, text = record.get("question"), record.get("text")
+    if not isinstance(question, str) or not isinstance(text, str):
+        raise ValueError(f'a record needs a "question" and a "text", both strings: got {str(record)[:80]}')
+    return Example("", question, text, None)
+
+
 def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
     """Answer {"question", "text"} records with the finetuned model in `folder`, in order.
 
@@ -144,7 +152,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     model = task.make_model().to(choose_device())
     remaining = iter(records)
     while chunk := list(islice(remaining, 32 * batch_size)):
-        examples = [Example(str(i), one["question"], one["text"], None) for i, one in enumerate(chunk)]
+        examples = [record_example(one) for one in chunk]
         inputs = make_inputs(reader, examples, training=False)
         found = join_windows(inputs, predict(model, task, inputs.features, config))
         for one, answers in zip(chunk, found, strict=True):

@@ -1,7 +1,7 @@
 """SQuAD and files in its form, from a folder to a Task and to scores. Nothing to run here; run finetuning.squad.
 
 1. Find the splits in --data: train*.json, dev*.json, test*.json. Without a test file dev is the test split.
-2. A single file is cut into --folds parts by article; each part is the test split once.
+2. A single file is cut into --folds parts by article (or question); each part is the test split once.
 3. Score the best answer of each question; where questions may have no answer, "" is predicted when the
    no-answer score is above --no-answer-threshold, and the best threshold and its F1 are reported beside.
 4. Predictions are written as SQuAD's scripts read them: {id: text}, and for 2.0 {id: no-answer score} beside.
@@ -24,7 +24,7 @@ METRIC = "F1"
 THRESHOLDS = {"joint": -2.75, "plain": 0.0}  # google-research/electra's, Hugging Face's
 
 
-def find_files(data: Path) -> dict[str, Path]:
+def find_files(data: Path, needed: tuple[str, ...] = ("train", "test")) -> dict[str, Path]:
     """The file of each split, or {"all": file} where there is one file only; ValueError if it is unclear."""
     if data.is_file():
         return {"all": data}
@@ -43,15 +43,15 @@ def find_files(data: Path) -> dict[str, Path]:
         return {"all": files[0]}
     if "test" not in found and "dev" in found:
         found["test"] = found.pop("dev")
-    absent = [split for split in ("train", "test") if split not in found]
+    absent = [split for split in needed if split not in found]
     if absent:
         raise ValueError(f"{data} has no {' and no '.join(absent)} file: expected train*.json and dev*.json")
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def read_files(data: Path) -> dict[str, SquadFile]:
-    """The splits in `data`, checked; says how many offsets were wrong. See `find_files`."""
-    files = {split: read_squad(path) for split, path in find_files(data).items()}
+def read_files(paths: dict[str, Path]) -> dict[str, SquadFile]:
+    """The files of the splits, checked; says how many offsets were wrong."""
+    files = {split: read_squad(path) for split, path in paths.items()}
     for file in files.values():
         unknown = [example.id for example in file.examples if example.answers is None]
         if unknown:
@@ -65,11 +65,18 @@ def read_files(data: Path) -> dict[str, SquadFile]:
 
 
 def fold_examples(examples: list[Example], folds: int) -> list[dict[str, list[Example]]]:
-    """For each fold its train and test examples; articles stay whole and go to the folds in turn."""
-    documents = {name: i for i, name in enumerate(dict.fromkeys(example.document for example in examples))}
-    if not 2 <= folds <= len(documents):
-        raise ValueError(f"--folds {folds} does not fit: the file has {len(documents)} articles; at least 2 folds")
-    numbers = [documents[example.document] % folds for example in examples]
+    """For each fold its train and test examples; articles go to the folds in turn and stay whole.
+
+    Where there are fewer articles than folds (bio_electra's BioASQ file is a single one), questions do: the same
+    question on several contexts is then in one fold.
+    """
+    articles = dict.fromkeys(example.document for example in examples)
+    by_article = len(articles) >= folds
+    units = [example.document if by_article else example.question for example in examples]
+    order = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+    if not 2 <= folds <= len(order):
+        raise ValueError(f"--folds {folds} does not fit: the file has {len(order)} questions; give 2 up to that")
+    numbers = [order[unit] % folds for unit in units]
     return [
         {
             "train": [example for example, number in zip(examples, numbers, strict=True) if number != fold],
@@ -143,7 +150,7 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) ->
     """Read, check and turn into inputs as the flags say."""
     if options.train_split:
         raise ValueError("--train-split has no use here: with one file only, use --folds")
-    files = read_files(options.data)
+    files = read_files(find_files(options.data))
     if ("all" in files) != bool(options.folds):
         use = "has one file: add --folds 5" if "all" in files else "has a train file: leave --folds out"
         raise ValueError(f"--data {options.data} {use}")
@@ -170,10 +177,8 @@ def distinct_contexts(file: SquadFile) -> list[str]:
 
 def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """Scores of --predictions, {id: text} as SQuAD's scripts read it, on --split of --data."""
-    files = read_files(options.data)
-    file = files.get("all") or files.get(options.split)
-    if file is None:
-        raise ValueError(f"--data {options.data} has no {options.split} split")
+    paths = find_files(options.data, needed=(options.split,))
+    (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
     predictions, _ = read_json_object(options.predictions)
     known = {example.id for example in file.examples}
     for name, text in predictions.items():
@@ -195,5 +200,9 @@ def add_flags(parser: ArgumentParser) -> None:
         "for the joint head, as google-research/electra; 0 for the plain one).",
     )
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help="Cross-validate a single file, split by article."
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="Cross-validate a single file, cut by article (or by question).",
     )

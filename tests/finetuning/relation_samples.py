@@ -5,6 +5,10 @@ from argparse import Namespace
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+from finetuning.relation_files import wanted_splits
+from finetuning.relation_inputs import Distribution
+from finetuning.splits import recognise
+
 SPLITS = ("train", "dev", "test")
 
 # (sentence as BLUE and BLURB have it, class): all six, an overlap, two labels of one pair, quotes that are text
@@ -193,7 +197,17 @@ def ddi_corpus(documents=DOCUMENTS) -> dict[str, str]:
     return files
 
 
+FLAGS = {"input": None, "head": "cls", "split_placeholders": False, "protocol": "blurb"}  # as by default
+
+
 def options_of(data: Path, **more) -> Namespace:
     """What the readers look at, as the command line gives it."""
-    flags = {"input": None, "head": "cls", "split_placeholders": False, "protocol": "blurb", "train_split": None}
-    return Namespace(data=data, nonstandard_split=False, **{**flags, **more})
+    return Namespace(**{"data": data, "nonstandard_split": False, "train_split": None, **FLAGS, **more})
+
+
+def variant_of(module, data: Path, **more) -> tuple[str, bool, Distribution]:
+    """Name of the variant that the files are, whether it is a published one, and what was read."""
+    options = options_of(data, **more)
+    read = module.BENCHMARK.prepare.keywords["read"](options, wanted_splits(options.train_split))
+    variant = recognise(module.BENCHMARK, read.found, data, options.nonstandard_split, read.name)
+    return variant.name, variant.standard, read

@@ -1,10 +1,7 @@
 """BioASQ from files to results: batches, submissions, stages after SQuAD, yes/no, refusals."""
 
 import json
-import lzma
-import tarfile
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +11,7 @@ from finetuning import bioasq, command, squad
 from finetuning.bioasq_task import choose_answers, clean_answer, pool_answers, prepare, score_file
 from finetuning.config import config_from
 from finetuning.span_inputs import Answer, Answers
+from tests.finetuning.archives import unpack
 from tests.finetuning.questions import (
     QUESTIONS,
     UNSEEN,
@@ -25,7 +23,6 @@ from tests.finetuning.questions import (
     write_squad,
 )
 
-QA = Path(__file__).parents[3] / "shared" / "data" / "qa"
 QUICK = "--learning-rate 3e-3 --layer-decay 1 --batch-size 8 --seeds 1 --nonstandard-split".split()
 
 
@@ -193,32 +190,25 @@ def test_more_than_five_answers_are_said(tmp_path, capsys):
     assert "1 questions have more than 5 answers" in capsys.readouterr().out
 
 
-def unpacked(tmp_path, *names):
-    """The folders of shared archives, unpacked; skips where there are none."""
-    for name in names:
-        path = QA / f"{name}.tar.xz"
-        if not path.is_file():
-            pytest.skip(f"{path} is not there")
-        with lzma.open(path) as stream, tarfile.open(fileobj=stream) as tar:
-            tar.extractall(tmp_path, filter="data")
-    return sorted(path for path in tmp_path.iterdir() if path.is_dir())
-
-
 def test_shared_files_run_as_the_published_7b(tiny_model, tmp_path):
     """BioBERT's folder with bio_electra's training examples: inputs of the published test set."""
-    data, electra = unpacked(tmp_path, "BioASQ_4b-7b", "bioasq_bio_electra")
+    data = unpack("qa/BioASQ_4b-7b.tar.xz", tmp_path / "one")
+    electra = unpack("qa/bioasq_bio_electra.tar.xz", tmp_path / "two")
     options = options_of(tiny_model, data, "--train", electra / "dev.json")
     prepared = prepare(bioasq.BENCHMARK, options, config_from(options))
     assert prepared.variant.name == "BioASQ 7b factoid" and prepared.variant.standard
     assert prepared.variant.published[0][:2] == ("ELECTRAMed-base", 44.62)
     assert prepared.split["test"]["examples"] == 98 + 56 + 84 + 90 + 79
+    # 129 by the bare substring; "anticoagulant", "foot" and "adipokine" are there only inside longer words
+    assert prepared.split["test"]["questions with a golden answer in their contexts"] == 126
     assert prepared.split["train"]["questions"] == 177
     assert len({one["example"] for one in prepared.tasks[0].features["test"]}) == 407
 
 
 def test_shared_golden_files_run_as_yes_and_no(tiny_model, tmp_path):
     """7b with the golden files of 4b to 6b to train on; BLURB's ready-made examples."""
-    data, blurb = unpacked(tmp_path, "BioASQ_4b-7b", "bioasq_yesno_blurb_scifive")
+    data = unpack("qa/BioASQ_4b-7b.tar.xz", tmp_path / "one")
+    blurb = unpack("qa/bioasq_yesno_blurb_scifive.tar.xz", tmp_path / "two")
     train = [data / f"{edition}B{batch}_golden.json" for edition in (4, 5, 6) for batch in range(1, 6)]
     options = options_of(tiny_model, data, "--question-type", "yesno", "--train", *train)
     prepared = prepare(bioasq.BENCHMARK, options, config_from(options))

@@ -1,9 +1,7 @@
 """BioASQ's two forms: what is read, matched, left out and refused; every shared file as it is distributed."""
 
 import json
-import lzma
 import random
-import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -30,10 +28,9 @@ from finetuning.bioasq_sets import (
     role_of,
     set_examples,
 )
+from tests.finetuning.archives import unpack
 from tests.finetuning.questions import CONTEXTS, QUESTIONS, golden, squad_form, write_bioasq, write_json
 from tests.finetuning.questions import question_id as hexadecimal
-
-QA = Path(__file__).parents[3] / "shared" / "data" / "qa"
 
 
 def broken(path, change, kind="factoid"):
@@ -276,20 +273,9 @@ def test_submissions_written_and_read(tmp_path):
     assert read_submission(tmp_path / "w.json", yes) == {hexadecimal(0): (("yes",),)}
 
 
-def unpacked(name, tmp_path):
-    """The folder of a shared archive, unpacked; skips where there is none."""
-    path = QA / f"{name}.tar.xz"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
-    with lzma.open(path) as stream, tarfile.open(fileobj=stream) as tar:
-        tar.extractall(tmp_path, filter="data")
-    (folder,) = tmp_path.iterdir()
-    return folder
-
-
 def test_bioasq_as_distributed(tmp_path, capsys):
     """All 20 batches: 1,997 questions, the published numbers of each kind, contexts for every factoid question."""
-    folder = unpacked("BioASQ_4b-7b", tmp_path)
+    folder = unpack("qa/BioASQ_4b-7b.tar.xz", tmp_path)
     variants = {variant.name: variant for variant in bioasq.BENCHMARK.variants}
     total = 0
     for edition in ("4b", "5b", "6b", "7b"):
@@ -314,8 +300,8 @@ def test_bioasq_as_distributed(tmp_path, capsys):
 
 
 def test_bio_electra_examples_without_the_test_questions(tmp_path, capsys):
-    data = unpacked("BioASQ_4b-7b", tmp_path / "one")
-    path = unpacked("bioasq_bio_electra", tmp_path / "two") / "dev.json"
+    data = unpack("qa/BioASQ_4b-7b.tar.xz", tmp_path / "one")
+    path = unpack("qa/bioasq_bio_electra.tar.xz", tmp_path / "two") / "dev.json"
     file = read_file(path)
     assert len(file.examples) == 1809 and len({question_id(example.id) for example in file.examples}) == 214
     assert (file.repaired, file.unusable) == (0, 0)
@@ -329,7 +315,7 @@ def test_bio_electra_examples_without_the_test_questions(tmp_path, capsys):
 
 def test_earlier_editions_as_training_files(tmp_path):
     """Golden files of 4b to 6b give examples for 7b: answers stand where the offsets say, as words."""
-    folder = unpacked("BioASQ_4b-7b", tmp_path)
+    folder = unpack("qa/BioASQ_4b-7b.tar.xz", tmp_path)
     paths = [folder / f"{edition}B{batch}_golden.json" for edition in (4, 5, 6) for batch in range(1, 6)]
     test = read_question_set([folder], "7b", "factoid")
     for kind, without in (("factoid", 47 + 35 + 42), ("list", 2 + 3 + 4)):

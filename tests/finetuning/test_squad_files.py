@@ -6,14 +6,12 @@ import lzma
 import random
 import re
 import string
-from pathlib import Path
 
 import pytest
 
 from finetuning.squad_files import best_threshold, find_answer, normalise, read_squad, squad_scores
+from tests.finetuning.archives import SHARED
 from tests.finetuning.questions import QUESTIONS, squad, write_json
-
-QA = Path(__file__).parents[3] / "shared" / "data" / "qa"
 
 
 def item(answers, **more):
@@ -199,10 +197,11 @@ def test_scores_by_hand(tmp_path):
 
 def unpacked(name, tmp_path):
     """A shared file, unpacked; skips where there is none."""
-    if not (QA / name).is_file():
-        pytest.skip(f"{QA / name} is not there")
+    archive = SHARED / "qa" / name
+    if not archive.is_file():
+        pytest.skip(f"{archive} is not there")
     path = tmp_path / name.removesuffix(".xz")
-    path.write_bytes(lzma.open(QA / name).read())
+    path.write_bytes(lzma.open(archive).read())
     return path
 
 
