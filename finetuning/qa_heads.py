@@ -193,10 +193,11 @@ def make_span_model(model: str, head: str, answerability: bool, dropout: float) 
     """
     network = encoder.load_model(AutoModelForQuestionAnswering, model)
     if head == "plain":
-        # Most architectures have no dropout before this layer, and those that do call it by different names.
-        network.qa_outputs.register_forward_pre_hook(
-            lambda layer, given: (F.dropout(given[0], dropout, layer.training),)
-        )
+        # Most architectures have no dropout before this layer, and the layer itself goes by different names.
+        layers = [layer for layer in network.children() if isinstance(layer, nn.Linear) and layer.out_features == 2]
+        if not layers:
+            raise ValueError(f"--qa-head plain: {type(network).__name__} ends in no layer of start and end; use joint")
+        layers[-1].register_forward_pre_hook(lambda layer, given: (F.dropout(given[0], dropout, layer.training),))
         return network
     joint = JointHead(network.config.hidden_size, answerability)
     file = Path(model) / HEAD_FILE

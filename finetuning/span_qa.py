@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from finetuning import encoder, ranks
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Task, choose_device, predict
-from finetuning.qa_heads import HEADS, make_span_model, save_span_model, span_loss, span_outputs
+from finetuning.qa_heads import HEADS, SPANS, make_span_model, save_span_model, span_loss, span_outputs
 from finetuning.results import read_json, write_json
 from finetuning.span_inputs import Answers, Inputs, Reader, collate, join_windows, make_inputs, make_reader
 from finetuning.squad_files import Example
@@ -156,7 +156,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
         inputs = make_inputs(reader, examples, training=False)
         found = join_windows(inputs, predict(model, task, inputs.features, config))
         for one, answers in zip(chunk, found, strict=True):
-            result = {**one, "answers": [asdict(answer) for answer in answers.answers]}
+            result = {**one, "answers": [asdict(answer) for answer in answers.answers[:SPANS]]}
             if settings.unanswerable:
                 result |= {"no_answer": answers.no_answer, "answerable": answers.no_answer <= record["threshold"]}
             yield result

@@ -23,7 +23,7 @@ from tests.finetuning.questions import (
     write_squad,
 )
 
-QUICK = "--learning-rate 3e-3 --layer-decay 1 --batch-size 8 --seeds 1 --nonstandard-split".split()
+QUICK = "--learning-rate 5e-3 --layer-decay 1 --batch-size 8 --seeds 1 --nonstandard-split".split()
 
 
 def run(model, data, output, *more):
@@ -55,7 +55,7 @@ def score(data, predictions, *more):
 def test_factoid_from_files_to_submission(tiny_model, tmp_path):
     """Learned by heart; every golden answer counts; the submission scores as training did."""
     data = write_bioasq(tmp_path / "data")
-    folder, seed = run(tiny_model, data, tmp_path / "out", "--epochs", 100)
+    folder, seed = run(tiny_model, data, tmp_path / "out", "--epochs", 60)
     scores = seed["test"]
     assert scores["strict accuracy (batch mean)"] == scores["strict accuracy (pooled)"] == 1.0
     assert scores["MRR (pooled)"] == 1.0 and (scores["questions"], scores["missing"]) == (16, 0)
@@ -77,8 +77,8 @@ def test_factoid_from_files_to_submission(tiny_model, tmp_path):
 
 def test_list_questions_and_dev(tiny_model, tmp_path):
     data = write_bioasq(tmp_path / "data", "list")
-    more = ["--question-type", "list", "--epochs", 100, "--patience", 100, "--list-share", 0.9]
-    more += ["--dev", data / "7B1_golden.json"]
+    more = ["--question-type", "list", "--epochs", 60, "--patience", 60, "--list-share", 0.9]
+    more += ["--dev", data]
     folder, seed = run(tiny_model, data, tmp_path / "out", *more)
     assert seed["test"]["F1 (batch mean)"] == 1.0 == seed["dev"]["F1 (pooled)"]
     assert seed["run"]["metric"] == "F1 (batch mean)"
@@ -105,7 +105,7 @@ def test_after_squad(tiny_model, tmp_path):
     squad.main(
         [
             *("--model", str(tiny_model), "--data", str(write_squad(tmp_path / "squad"))),
-            *("--output", str(tmp_path / "first"), *QUICK, "--epochs", "100"),
+            *("--output", str(tmp_path / "first"), *QUICK, "--epochs", "60"),
         ]
     )
     (model,) = (tmp_path / "first").rglob("model")

@@ -3,11 +3,13 @@
 import json
 import lzma
 import random
+import shutil
 from argparse import Namespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AlbertConfig, AutoModel, BertConfig, DebertaV2Config, ModernBertConfig, RobertaConfig
 
 from finetuning import command, span_qa, squad
 from finetuning.config import config_from
@@ -146,6 +148,31 @@ def test_the_second_stage_begins_where_the_first_ended(tiny_model, tmp_path):
     assert ours and all(torch.equal(value, head[name]) for name, value in ours.items())
     encoder = load_file(folder / "model" / "model.safetensors")
     assert all(torch.equal(value, model.network.state_dict()[name]) for name, value in encoder.items())
+
+
+@pytest.mark.parametrize("head", ["joint", "plain"])
+@pytest.mark.parametrize("kind", [BertConfig, AlbertConfig, RobertaConfig, ModernBertConfig, DebertaV2Config])
+def test_other_encoders_take_both_heads(tiny_model, tmp_path, kind, head):
+    """A random encoder of another architecture, saved without a head, with the tiny tokenizer beside it."""
+    folder = shutil.copytree(tiny_model, tmp_path / "other")
+    config = kind(
+        vocab_size=40,
+        embedding_size=8,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=80,
+        pad_token_id=0,
+    )
+    AutoModel.from_config(config).save_pretrained(folder)
+    data = write_squad(tmp_path / "data", (3,), "2.0")
+    more = ["--qa-head", head, "--epochs", 2, "--layer-decay", 0.9, "--dropout", 0.1, "--gradient-accumulation", 2]
+    written, seed = run(folder, data, tmp_path / "out", *more, "--bf16", "--reinit-layers", 1)
+    assert seed["failed"] is None and seed["history"][1]["loss"] < seed["history"][0]["loss"]
+    record = [{"question": "was seen", "text": CONTEXTS[1]}]
+    (answered,) = span_qa.predict_texts(written / "model", record, batch_size=1)
+    assert answered["answers"][0]["text"] in CONTEXTS[1]
 
 
 def test_sizes_of_the_published_splits_are_wanted(tiny_model, tmp_path):
