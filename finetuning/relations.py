@@ -39,7 +39,7 @@ from finetuning.relation_predictions import (
     table_lines,
 )
 from finetuning.results import read_json
-from finetuning.splits import Benchmark, recognise
+from finetuning.splits import SPLITS, Benchmark, recognise
 from finetuning.text_inputs import Example
 from finetuning.text_scores import MICRO_F1, counts_scores, positive_f1_scores
 from finetuning.texts import write_lines
@@ -221,7 +221,9 @@ def score_file(benchmark: Benchmark, options: Namespace, read: Reader) -> dict[s
     """Scores of --predictions on --split of --data, as training gives them; of folds, the mean over those that the
     file has predictions for.
     """
-    data = read(options, {"train": options.split})
+    if options.split not in SPLITS:
+        raise ValueError(f"--split {options.split}: expected {', '.join(SPLITS)}")
+    data = read(options, {"train": options.split})  # only this split has to be there
     kind, predictions = read_predictions(options.predictions, data.spellings, data.negative or "")
     if len(data.folds) == 1:
         return score_fold(data.folds[0]["train"].relations, data, options, (kind, predictions))

@@ -196,3 +196,5 @@ def test_scores_of_a_file_are_those_of_the_run(tiny_model, tmp_path):
     results = run(chemprot, tiny_model, data, tmp_path / "out", "--epochs", "1")
     scored = score(chemprot, data, results["folder"] / "seed_0.predictions.tsv", **FLAGS)
     assert scored["micro-F1"] == results["seeds"][0]["score"]
+    with pytest.raises(ValueError, match="--split devel: expected train, dev, test"):
+        score(chemprot, data, results["folder"] / "seed_0.predictions.tsv", **FLAGS | {"split": "devel"})
