@@ -37,7 +37,6 @@ NEGATIVE = "false"
 UNTYPED = "interaction without type"
 PROTOCOLS = ("blurb", "original")
 FOLDERS = {"train": ("train",), "test": ("test for ddi extraction task",)}
-BLURB_SPLITS = ("train", "dev", "test")
 # Found by looking for each text of BLURB's dev file in the corpus. DrugBank 168 and 342 have the same 28 pairs and 25
 # and 439 the same one: which of the two BLURB took makes no difference.
 DEV_DOCUMENTS = {
