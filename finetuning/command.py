@@ -97,8 +97,6 @@ def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentPars
 
 def with_dev_in_train(task: Task) -> Task:
     """The task with the dev inputs among those of train, and no dev split."""
-    if not task.features.get("dev"):
-        raise ValueError("--train-on-dev: this benchmark has no dev split, so leave the flag out")
     rest = {split: features for split, features in task.features.items() if split not in ("train", "dev")}
     return replace(task, features={"train": task.features["train"] + task.features["dev"], **rest})
 
@@ -148,6 +146,8 @@ def open_benchmark(
     settings = encoder.load_config(options.model)
     config = config_from(options).for_hidden_size(settings.hidden_size)
     prepared = benchmark.prepare(benchmark, options, config)
+    if options.train_on_dev and not all(task.features.get("dev") for task in prepared.tasks):
+        raise ValueError("--train-on-dev: this benchmark has no dev split, so leave the flag out")
     checksum = encoder.fingerprint(options.model, settings)
     return prepared, config, describe_run(benchmark, prepared, options, config, checksum)
 

@@ -1,21 +1,19 @@
-"""The whole configuration: four small dataclasses, the model sizes, and the command line made from them.
+"""The whole configuration: four small dataclasses and the model sizes; flags.py makes the command line from them.
 
     python -m pretraining.train --help
 
-Steps: (1) `parse_arguments` makes one flag per dataclass field (`lr_warmup_iters` -> `--lr-warmup-iters`), grouped by
-topic; (2) what the user leaves out comes from the preset of `--preset`, and what no preset names from the field's own
-default; (3) `Config.check` refuses what cannot work, in one sentence; (4) the merged configuration is written to the
-run folder as JSON (`to_dict`) and read back from checkpoints (`from_dict`).
+Steps: (1) each field becomes one flag (`lr_warmup_iters` -> `--lr-warmup-iters`); (2) what the user leaves out comes
+from the preset of `--preset`, and what no preset names from the field's own default; (3) `Config.check` refuses what
+cannot work, in one sentence; (4) the merged configuration is written to the run folder as JSON (`to_dict`) and read
+back from checkpoints (`from_dict`).
 
 Flags have Megatron's names where Megatron has one. Every number has one owner: batch sizes, clipping, learning rate and
 schedule are flags; ZeRO, precision and communication belong to the file named by `--deepspeed-config`.
 """
 
-import argparse
 import dataclasses
-import types
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 MICRO_BATCH_SIZE = 32  # samples, where --micro-batch-size says nothing: fits base at length 512 into 24 GB
 
@@ -240,58 +238,3 @@ def batch_arithmetic(config: OptimizerConfig, world_size: int) -> tuple[int, int
             f"= {max(micro, 1) * world_size}; change one of them"
         )
     return micro, batch // (micro * world_size)
-
-
-def _value_type(annotation: Any) -> Any:
-    """`int | None` -> int; anything else is itself."""
-    if isinstance(annotation, types.UnionType):
-        return next(a for a in get_args(annotation) if a is not type(None))
-    return annotation
-
-
-class _Parser(argparse.ArgumentParser):
-    """Argument errors become ValueError, so that every mistake ends in the same one-sentence way."""
-
-    def error(self, message: str) -> None:
-        raise ValueError(f"{message} (see --help)")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """One flag per field, one group per dataclass."""
-    parser = _Parser(
-        prog="deepspeed launch/pretrain.sh",
-        description="Pretrain an ELECTRA encoder. What is left out comes from --preset.",
-        allow_abbrev=False,
-    )
-    for group_field in fields(Config):
-        group_class = group_field.default_factory
-        group = parser.add_argument_group(group_field.name, group_class.__doc__)
-        for item in fields(group_class):
-            kind, text = _value_type(item.type), item.metadata["help"].replace("%", "%%")
-            options: dict[str, Any] = {"dest": item.name, "default": item.default}
-            if item.default not in (None, False):
-                text += f" Default: {item.default}."
-            elif item.name in PRESETS["small"]:
-                text += " Default: the preset's."
-            if kind is bool:
-                options["action"] = argparse.BooleanOptionalAction
-            elif get_origin(kind) is Literal:
-                options["choices"] = get_args(kind)
-            else:
-                options.update(type=kind, metavar="N" if kind is int else "X" if kind is float else "PATH")
-            group.add_argument("--" + item.name.replace("_", "-"), help=text, **options)
-    # DeepSpeed's launcher appends it to every rank; the rank variables of the environment are what counts.
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
-    return parser
-
-
-def parse_arguments(arguments: list[str]) -> Config:
-    """Command line -> filled-in and checked Config. Raises ValueError in one sentence."""
-    values = vars(build_parser().parse_args(arguments))
-    groups = {
-        f.name: f.default_factory(**{item.name: values[item.name] for item in fields(f.default_factory)})
-        for f in fields(Config)
-    }
-    config = Config(**groups).fill_from_preset()
-    config.check()
-    return config

@@ -19,13 +19,14 @@ import torch
 
 from pretraining import checkpoint
 from pretraining import engine as engine_module
-from pretraining.config import Config, batch_arithmetic, parse_arguments
+from pretraining.config import Config, batch_arithmetic
 from pretraining.corpus.index import check_tokenizer
 from pretraining.corpus.indexed import IndexedCorpus
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 from pretraining.data import Samples, rank_share, training_steps
 from pretraining.ds_config import find_ds_config, load_ds_config, merge_ds_config
 from pretraining.evaluation import evaluate
+from pretraining.flags import parse_arguments
 from pretraining.hf_weights import load_published_weights
 from pretraining.metrics import add_sums, summarize
 from pretraining.objectives import build_objective

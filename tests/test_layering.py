@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     ("corpus",),
     ("config",),
+    ("flags",),
     ("batch",),
     ("ranks",),
     ("stopping",),
@@ -45,7 +46,6 @@ FENCES = {
     "deepspeed": ("pretraining/engine.py", "benchmarks/", "tests/"),
     "apex": ("pretraining/fused.py", "benchmarks/", "tests/"),
     "transformers": (
-        "pretraining/config.py",
         "pretraining/export.py",
         "pretraining/hf_weights.py",
         "finetuning/",

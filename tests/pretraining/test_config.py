@@ -11,9 +11,8 @@ from pretraining.config import (
     Config,
     OptimizerConfig,
     batch_arithmetic,
-    build_parser,
-    parse_arguments,
 )
+from pretraining.flags import build_parser, parse_arguments
 
 NEEDED = ["--data-path", "corpus/c", "--tokenizer", "corpus/tokenizer", "--save", "run"]
 FIELDS = [
