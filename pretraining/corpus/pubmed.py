@@ -13,10 +13,7 @@ is broken ends the run, or with `--skip-broken` gives the documents before the b
 """
 
 import argparse
-import gzip
-import re
 import sys
-import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -41,13 +38,11 @@ from pretraining.corpus.documents import (
 from pretraining.corpus.pubmed_records import Record, read_record
 from pretraining.corpus.revisions import FileRecords, record_key, standing
 from pretraining.corpus.workers import map_in_order, usable_cores
+from pretraining.corpus.xml_files import PARSER_OPTIONS, check_head, naming, open_xml
 
 SUFFIXES = (".xml", ".xml.gz")
 ROOTS = ("PubmedArticleSet", "PubmedArticle", "PubmedBookArticleSet", "PubmedBookArticle")
 RECORDS = ("PubmedArticle", "PubmedBookArticle", "DeleteCitation")
-# No DTD, entity or address is followed, and libxml2's limits on depth and size stay on.
-SAFE = {"load_dtd": False, "no_network": True, "resolve_entities": False, "huge_tree": False}
-PARSER_OPTIONS = {**SAFE, "remove_comments": True, "remove_pis": True}
 
 
 def read_pubmed(path: Path | str, counts: Counter | None = None, titles_only: str = "drop") -> Iterator[Document]:
@@ -63,10 +58,10 @@ def read_pubmed(path: Path | str, counts: Counter | None = None, titles_only: st
 def read_records(path: Path | str, titles_only: str, counts: Counter) -> Iterator[Record | list[int]]:
     """Yield the records of one file in their order, and as a list of PMIDs each DeleteCitation."""
     path, last = Path(path), "its start"
-    try:
-        with _open_xml(path) as file:
-            _check_head(path, file)
-        with _open_xml(path) as file:
+    with naming(path, lambda: last):
+        with open_xml(path) as file:
+            check_head(path, file, "PubMed", ROOTS)
+        with open_xml(path) as file:
             for element in _iterate_records(file):
                 if element.tag == "DeleteCitation":
                     pmids = [int(one.text) for one in element.findall("PMID") if (one.text or "").isdecimal()]
@@ -79,38 +74,6 @@ def read_records(path: Path | str, titles_only: str, counts: Counter) -> Iterato
                     counts[f"dropped_{record.reason}"] += 1
                 yield record
                 last = f"PMID {record.pmid}"
-    except etree.XMLSyntaxError as error:
-        raise ValueError(
-            f"{path} is not well-formed XML after {last} ({error.msg}); fetch it again or leave it out"
-        ) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is cut short or damaged after {last} (gzip: {error}); fetch it again") from None
-
-
-def _open_xml(path: Path) -> BinaryIO:
-    """Open a file for reading bytes, through gzip if it starts as gzip does."""
-    with open(path, "rb") as file:
-        start = file.read(2)
-    if not start:
-        raise ValueError(f"{path} is empty; fetch it again or leave it out")
-    return gzip.open(path) if start == b"\x1f\x8b" else open(path, "rb")
-
-
-def _check_head(path: Path, file: BinaryIO) -> None:
-    """Refuse a file whose root is not PubMed's, or which brings a DTD of its own (entity bombs)."""
-    parser = etree.XMLPullParser(events=("start",), **PARSER_OPTIONS)
-    event = None
-    while event is None and (chunk := file.read(1 << 14)):
-        parser.feed(chunk)
-        event = next(iter(parser.read_events()), None)
-    if event is None:
-        parser.close()  # raises what is wrong
-        raise ValueError(f"{path} holds no XML element; fetch it again or leave it out")
-    root = event[1]
-    if root.tag not in ROOTS:
-        raise ValueError(f"{path} is not PubMed XML, its root is <{root.tag}>; leave it out")
-    if re.search(rb"<!DOCTYPE[^>]*\[", etree.tostring(root.getroottree())):
-        raise ValueError(f"{path} has a DTD inside, which PubMed files never have; leave it out")
 
 
 def _iterate_records(file: BinaryIO) -> Iterator[etree._Element]:
