@@ -7,6 +7,7 @@
 #   bash launch/pretrain.sh [flags]                       the same, started from here; two ranks where there is no GPU
 #   torchrun --nproc-per-node=N --no-python launch/pretrain.sh [flags]
 #   srun bash launch/pretrain.sh [flags]                  one task per GPU; see launch/slurm.sbatch
+#   mpiexec bash launch/pretrain.sh [flags]               OpenMPI's or MPICH's; jsrun likewise: launch/pbs.sh, launch/lsf.sh
 #
 # Every setting below can be given as a variable (PRESET=base DATA_PATH=... bash launch/pretrain.sh) or as a flag behind
 # the command, which wins; --help lists the flags. With nothing set it trains on the sample corpus of launch/quickstart.sh.
@@ -101,7 +102,7 @@ ARGS=("${MODEL_ARGS[@]}" "${DATA_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${RUN_ARGS[@]
 
 # ---- inside a launcher: this process becomes one rank ---------------------------------------------------------------
 ranks_here() { # how many ranks this node has
-    local count="${LOCAL_WORLD_SIZE:-${LOCAL_SIZE:-${OMPI_COMM_WORLD_LOCAL_SIZE:-}}}"
+    local count="${LOCAL_WORLD_SIZE:-${LOCAL_SIZE:-${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNRANKS:-}}}}"
     [ -z "$count" ] && [ -n "${SLURM_STEP_ID:-}" ] && count="${SLURM_STEP_TASKS_PER_NODE:-1}"
     count="${count%%[!0-9]*}"
     printf %s "${count:-1}"
@@ -120,6 +121,7 @@ is_rank() {
     # A step's tasks are ranks; a batch script and the shell of salloc, whose steps have the highest numbers, are not.
     [ -n "${SLURM_PROCID:-}" ] && [ "${SLURM_STEP_ID:-4294967291}" -lt 4294967290 ] && return 0
     [ -n "${OMPI_COMM_WORLD_RANK:-}" ] && return 0
+    [ -n "${JSM_NAMESPACE_RANK:-}" ] && return 0
     [ -n "${PMI_RANK:-}" ]
 }
 

@@ -1,8 +1,8 @@
 """Who this process is among the ranks: the launchers' variables mapped to RANK, LOCAL_RANK, WORLD_SIZE,
 MASTER_ADDR, MASTER_PORT.
 
-`deepspeed` and `torchrun` set them; `srun`, OpenMPI's and MPICH's `mpiexec` set their own names, which are mapped
-here before torch is asked. A process started by none of them is the only rank.
+`deepspeed` and `torchrun` set them; `srun`, `jsrun`, OpenMPI's and MPICH's `mpiexec` set their own names, which are
+mapped here before torch is asked. A process started by none of them is the only rank.
 
 Steps: (1) `map_rank_variables` fills in what is missing; (2) `refuse_partial_launch` ends a run that would train on
 fewer tasks than the scheduler allocated.
@@ -11,14 +11,20 @@ fewer tasks than the scheduler allocated.
 import re
 import socket
 from collections.abc import MutableMapping
+from pathlib import Path
 
 # (rank, local rank, world size) by launcher. Slurm's count only inside a step: a batch script has SLURM_PROCID=0 too.
 SCHEMES = (
     ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"),
     ("PMI_RANK", "PALS_LOCAL_RANKID", "PMI_SIZE"),
     ("PMI_RANK", "MPI_LOCALRANKID", "PMI_SIZE"),
 )
+# How many ranks a launcher says that this node has.
+LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PALS_LOCAL_SIZE")
+# Files with the hosts of a job, one a line, or one a line and rank.
+HOST_FILES = ("PBS_NODEFILE", "LSB_DJOB_HOSTFILE")
 DEFAULT_PORT = 29500
 
 
@@ -49,19 +55,34 @@ def _free_port() -> int:
 
 
 def _first_host(environment: MutableMapping[str, str]) -> str:
-    """The host of rank 0: the launching node under `srun`, this machine otherwise."""
+    """The host of rank 0: the first of the step or job where a scheduler lists them, this machine otherwise."""
     if "SLURM_STEP_ID" not in environment:
-        return "127.0.0.1"
+        return next(iter(_hosts_of_job(environment)), "127.0.0.1")
     hosts = environment.get("SLURM_STEP_NODELIST", "")
     # The list is packed: rack[1-2]-node[04-05,07],gpu1. Its first entry, with the first number of each bracket.
     first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", hosts).group()
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first) or "127.0.0.1"
 
 
+def _hosts_of_job(environment: MutableMapping[str, str]) -> list[str]:
+    """The hosts that PBS or LSF gave the job, each once, in order; LSF's batch host has no ranks."""
+    for name in HOST_FILES:
+        path = Path(environment.get(name, ""))
+        if path.is_file():
+            hosts = path.read_text(encoding="utf-8").split()
+            return list(dict.fromkeys(host for host in hosts if "batch" not in host))
+    return []
+
+
 def refuse_partial_launch(environment: MutableMapping[str, str]) -> None:
-    """Raise ValueError where several nodes are allocated and this is the only rank: the rest would idle."""
-    nodes = int(environment.get("SLURM_JOB_NUM_NODES", environment.get("SLURM_NNODES", "1")))
-    if nodes > 1 and int(environment["WORLD_SIZE"]) == 1:
+    """Raise ValueError where several nodes are allocated and all ranks are on this one: the rest would idle."""
+    nodes = int(environment.get("SLURM_JOB_NUM_NODES", environment.get("SLURM_NNODES", "0")))
+    nodes = nodes or len(_hosts_of_job(environment))
+    ranks = int(environment["WORLD_SIZE"])
+    here = next((int(environment[name]) for name in LOCAL_SIZES if environment.get(name, "").isdecimal()), 1)
+    on_this_node = ranks <= here and "SLURM_STEP_ID" not in environment
+    if nodes > 1 and (on_this_node or ranks == 1):
         raise ValueError(
-            f"{nodes} nodes are allocated but this run has one rank: start it with srun (see launch/slurm.sbatch)"
+            f"{nodes} nodes are allocated but all {ranks} rank(s) of this run are on one: start it with srun or "
+            "mpiexec (launch/slurm.sbatch, launch/pbs.sh, launch/lsf.sh), or give deepspeed a --hostfile"
         )

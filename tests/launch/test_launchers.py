@@ -87,6 +87,19 @@ def test_srun(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Pa
     assert metric_rows(tmp_path / "run") == metric_rows(by_bash[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mpiexec", ["mpiexec.openmpi", "mpiexec.mpich"])
+def test_mpi(mpiexec: str, corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Path) -> None:
+    if not shutil.which(mpiexec):
+        pytest.skip(f"{mpiexec} is not installed (Debian: openmpi-bin, mpich)")
+    as_root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    environment = clean_environment(THREADS_PER_RANK="1", MASTER_PORT=str(_free_port()), **as_root)
+    command = [mpiexec, *(["--oversubscribe"] if "openmpi" in mpiexec else []), "-n", "2", "bash", PRETRAIN]
+    run([*command, *flags_of(corpus, tmp_path / "run", train_iters=10)], environment, tmp_path)
+    assert run_state(tmp_path / "run")["status"] == "finished"
+    assert metric_rows(tmp_path / "run") == metric_rows(by_bash[0])
+
+
 def test_deepspeed(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Path) -> None:
     command = ["deepspeed", "--master_port", str(_free_port()), "launch/pretrain.sh"]
     environment = clean_environment(THREADS_PER_RANK="1", PYTHON="false")  # its own Python is used, whatever is set

@@ -1,5 +1,7 @@
 """Rank variables of every launcher, as each of them sets them."""
 
+from pathlib import Path
+
 import pytest
 
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
@@ -23,6 +25,7 @@ OPENMPI = {
     "MASTER_ADDR": "10.0.0.1",
 }
 MPICH = {"PMI_RANK": "1", "MPI_LOCALRANKID": "1", "PMI_SIZE": "2"}
+JSM = {"JSM_NAMESPACE_RANK": "9", "JSM_NAMESPACE_LOCAL_RANK": "3", "JSM_NAMESPACE_SIZE": "12"}
 PALS = {"PMI_RANK": "6", "PALS_LOCAL_RANKID": "2", "PMI_SIZE": "8"}
 
 
@@ -36,6 +39,7 @@ PALS = {"PMI_RANK": "6", "PALS_LOCAL_RANKID": "2", "PMI_SIZE": "8"}
         (OPENMPI, ("2", "0", "4", "10.0.0.1", "29500")),
         (MPICH, ("1", "1", "2", "127.0.0.1", "29500")),
         (PALS, ("6", "2", "8", "127.0.0.1", "29500")),
+        (JSM, ("9", "3", "12", "127.0.0.1", "29500")),
         (SRUN | DEEPSPEED, ("3", "1", "4", "node1", "29501")),
         (BATCH_SCRIPT | OPENMPI, ("2", "0", "4", "10.0.0.1", str(29500 + 77))),
         ({"RANK": "1", "WORLD_SIZE": "2"}, ("1", "1", "2", "127.0.0.1", "29500")),
@@ -48,6 +52,7 @@ PALS = {"PMI_RANK": "6", "PALS_LOCAL_RANKID": "2", "PMI_SIZE": "8"}
         "OpenMPI",
         "MPICH",
         "PALS",
+        "jsrun",
         "deepspeed inside srun",
         "mpiexec inside a batch script",
         "no local rank",
@@ -104,9 +109,27 @@ def test_all_ranks_of_a_step_agree_on_host_and_port() -> None:
 
 
 @pytest.mark.parametrize("variable", ["SLURM_JOB_NUM_NODES", "SLURM_NNODES"])
-def test_one_rank_on_many_nodes_is_refused(variable: str) -> None:
-    with pytest.raises(ValueError, match="4 nodes are allocated but this run has one rank: start it with srun"):
+def test_ranks_on_one_of_many_nodes_are_refused(variable: str) -> None:
+    with pytest.raises(ValueError, match=r"4 nodes are allocated but all 1 rank\(s\) of this run are on one: start it"):
         refuse_partial_launch({variable: "4", "WORLD_SIZE": "1"})
+    for local in ("LOCAL_SIZE", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"):
+        with pytest.raises(ValueError, match=r"all 8 rank\(s\)"):  # deepspeed without a hostfile, say
+            refuse_partial_launch({variable: "4", "WORLD_SIZE": "8", local: "8"})
+        refuse_partial_launch({variable: "4", "WORLD_SIZE": "32", local: "8"})
     refuse_partial_launch({variable: "4", "WORLD_SIZE": "4"})
+    refuse_partial_launch({variable: "4", "WORLD_SIZE": "4", "SLURM_STEP_ID": "0"})
     refuse_partial_launch({variable: "1", "WORLD_SIZE": "1"})
     refuse_partial_launch({"WORLD_SIZE": "1"})
+
+
+@pytest.mark.parametrize("variable", ["PBS_NODEFILE", "LSB_DJOB_HOSTFILE"])
+def test_hosts_of_pbs_and_lsf(variable: str, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("batch3\nnode7\nnode7\nnode2\nnode2\n")
+    environment = MPICH | {variable: str(hosts)}
+    map_rank_variables(environment)
+    assert environment["MASTER_ADDR"] == "node7"
+    with pytest.raises(ValueError, match="2 nodes are allocated"):
+        refuse_partial_launch(environment | {"MPI_LOCALNRANKS": "2"})
+    hosts.write_text("node7\nnode7\n")
+    refuse_partial_launch(environment | {"MPI_LOCALNRANKS": "2"})

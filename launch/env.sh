@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# What differs from site to site, in variables; sourced by slurm.sbatch, pbs.sh and lsf.sh on every job.
+#
+#   MODULES     modules to load, separated by blanks
+#   CONTAINER   an Apptainer or Singularity image (launch/containers/); ranks then run inside it, the scheduler outside
+#   BIND        further folders that the container sees, separated by commas (the repository is always among them)
+#   INTERFACE   network interface of the ranks' traffic, such as ib0
+#   SCRATCH     node-local folder for caches and temporary files
+#   SITE_ENV    a file of your own with more such lines, sourced first
+#
+# It sets RANK_COMMAND, the words that start one rank: launch/pretrain.sh, in the container if there is one.
+
+# shellcheck source=/dev/null
+if [ -n "${SITE_ENV:-}" ]; then
+    source "$SITE_ENV"
+fi
+if [ -n "${MODULES:-}" ]; then
+    # shellcheck disable=SC2086  # one word a module
+    module load $MODULES
+fi
+if [ -n "${INTERFACE:-}" ]; then
+    export NCCL_SOCKET_IFNAME="$INTERFACE" GLOO_SOCKET_IFNAME="$INTERFACE"
+fi
+if [ -n "${SCRATCH:-}" ]; then
+    export TMPDIR="$SCRATCH" TRITON_CACHE_DIR="$SCRATCH/triton"
+fi
+export HF_HUB_OFFLINE=1 # compute nodes have no network, and a run needs none
+
+RANK_COMMAND=(bash "$ROOT/launch/pretrain.sh")
+if [ -n "${CONTAINER:-}" ]; then
+    runtime=$(command -v apptainer || command -v singularity || true)
+    if [ -z "$runtime" ]; then
+        echo "error: CONTAINER is $CONTAINER, but neither apptainer nor singularity is on the PATH (MODULES may load it)" >&2
+        exit 1
+    fi
+    if [ ! -e "$CONTAINER" ]; then
+        echo "error: CONTAINER $CONTAINER does not exist; build it from launch/containers/pretraining.def" >&2
+        exit 1
+    fi
+    # The environment of the job goes in with it: rank variables and NCCL's settings are in there.
+    RANK_COMMAND=("$runtime" exec --nv --bind "$ROOT${BIND:+,$BIND}" --env PYTHON=python3 "$CONTAINER" "${RANK_COMMAND[@]}")
+fi

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Pretrain under PBS, without ssh: mpiexec starts one rank per GPU on every node.
+#
+#   qsub -V -l select=2:ncpus=64:ngpus=4:mpiprocs=4 launch/pbs.sh           (DATA_PATH, TOKENIZER, SAVE in the environment)
+#   launch/submit.sh NAME --chain 5 -l select=2:... -- --preset base        the same, five jobs one after another
+#
+# What is given to qsub wins over the lines below; no site's names stand here, and launch/env.sh reads modules, container
+# and interface. PBS passes no flags to a script: PRETRAIN_FLAGS holds them, shell-quoted. PBS sends no warning before the
+# time limit, so the run is told how many minutes it has and saves a checkpoint in time; a job of a chain goes on with it.
+#PBS -N pretraining
+#PBS -l select=1:ncpus=8:mpiprocs=8
+#PBS -l walltime=24:00:00
+#PBS -j oe
+#PBS -r y
+set -uo pipefail
+
+# PBS runs a copy of this file, so the repository is the folder that it was submitted from.
+ROOT="${PRETRAINING_ROOT:-${PBS_O_WORKDIR:-$PWD}}"
+if [ ! -f "$ROOT/launch/pretrain.sh" ]; then
+    echo "error: $ROOT/launch/pretrain.sh is not there: submit from the repository, or set PRETRAINING_ROOT" >&2
+    exit 1
+fi
+# shellcheck source=launch/env.sh
+source "$ROOT/launch/env.sh"
+cd "$ROOT" || exit 1
+
+flags=()
+if [ -n "${PRETRAIN_FLAGS:-}" ]; then
+    eval "flags=($PRETRAIN_FLAGS)" # quoted by launch/submit.sh
+fi
+# 90 % of the time limit, for what comes before the first step and for the last checkpoint.
+limit=$(qstat -f "${PBS_JOBID:-}" 2>/dev/null | sed -n 's/.*Resource_List.walltime = //p')
+if [[ $limit =~ ^([0-9]+):([0-9]+):[0-9]+$ ]]; then
+    minutes=$((10#${BASH_REMATCH[1]} * 60 + 10#${BASH_REMATCH[2]}))
+    flags=(--exit-duration-in-mins "$((minutes * 9 / 10))" "${flags[@]}")
+fi
+# Ranks that mpiexec starts have no address of rank 0: it is the first host of the list.
+MASTER_ADDR=$(head -n 1 "$PBS_NODEFILE")
+MASTER_PORT=$((29500 + $(printf %s "${PBS_JOBID:-0}" | tr -cd '0-9' | tail -c 4 | sed 's/^0*//;s/^$/0/') % 10000))
+export MASTER_ADDR MASTER_PORT
+
+status=0
+mpiexec "${RANK_COMMAND[@]}" "${flags[@]}" || status=$?
+exit "$status"

@@ -1,0 +1,205 @@
+"""launch/submit.sh, pbs.sh, lsf.sh and env.sh with stand-ins for what the schedulers bring: what is asked of them."""
+
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.launch.launches import REPOSITORY, clean_environment, error_lines, run, start, write_program
+
+RECORD = '#!/bin/bash\n{{ printf "%s\\n" "$PWD" "$@"; }} >>"{folder}/{name}.txt"\n{more}\n'
+LAUNCH = REPOSITORY / "launch"
+
+
+def stand_in(folder: Path, name: str, more: str = "") -> None:
+    """A program that writes down where it was called and its arguments."""
+    write_program(folder / "bin" / name, RECORD.format(folder=folder, name=name, more=more))
+
+
+def asked(folder: Path, name: str) -> list[str]:
+    """Folder and arguments of all calls of a stand-in."""
+    return (folder / f"{name}.txt").read_text().splitlines()
+
+
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    found = clean_environment(**variables)
+    return found | {"PATH": f"{folder / 'bin'}:{found['PATH']}"}
+
+
+# ---- submit.sh ----
+
+
+def submit(folder: Path, *arguments: str, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    variables = {"RUNS": str(folder / "runs"), **variables}
+    return run(["bash", LAUNCH / "submit.sh", *arguments], environment(folder, **variables), folder, status)
+
+
+def test_a_run_is_submitted_from_a_copy_of_the_code(tmp_path: Path) -> None:
+    stand_in(tmp_path, "sbatch", 'env >"$(dirname "$0")/../env.txt"; echo 41')
+    config = tmp_path / "my.json"
+    config.write_text("{}")
+    settings = {"DATA_PATH": "corpus/x", "DEEPSPEED_CONFIG": str(config)}
+    result = submit(tmp_path, "first", "--nodes=2", "--", "--preset", "base", SCHEDULER="slurm", **settings)
+    code = tmp_path / "runs" / "first" / "code"
+    assert "submitted first, job 1 of 1: 41" in result.stdout
+    words = asked(tmp_path, "sbatch")
+    assert words[0] == str(code)
+    assert words[-4:] == ["--nodes=2", "launch/slurm.sbatch", "--preset", "base"]
+    assert (code / "pretraining" / "train.py").is_file() and (code / "ds_configs").is_dir()
+    assert not list(code.rglob("__pycache__"))
+    variables = dict(line.partition("=")[::2] for line in (tmp_path / "env.txt").read_text().splitlines())
+    assert variables["SAVE"] == str(tmp_path / "runs" / "first")
+    assert variables["PRETRAINING_ROOT"] == str(code)
+    assert variables["DATA_PATH"] == str(tmp_path / "corpus" / "x")
+    assert variables["DEEPSPEED_CONFIG"] == str(code / "deepspeed_config.json")
+    # an edit changes nothing for a run that was submitted once
+    config.write_text('{"edited": 1}')
+    (code / "pretraining" / "train.py").write_text("as submitted")
+    again = submit(tmp_path, "first", SCHEDULER="slurm", **settings)
+    assert "using the copy of the code" in again.stdout
+    assert (code / "pretraining" / "train.py").read_text() == "as submitted"
+    assert (code / "deepspeed_config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "program", "answer", "dependencies"),
+    [
+        ("slurm", "sbatch", "echo $((40 + $(grep -c parsable {}/sbatch.txt)))", ["afterany:41", "afterany:42"]),
+        ("pbs", "qsub", "echo $(grep -c '^-V' {}/qsub.txt).host", ["depend=afterany:1.host", "depend=afterany:2.host"]),
+        ("lsf", "bsub", 'echo "Job <$(grep -c "^-J" {}/bsub.txt)> is submitted."', ["ended(1)", "ended(2)"]),
+    ],
+)
+def test_chains_by_dependency(
+    scheduler: str, program: str, answer: str, dependencies: list[str], tmp_path: Path
+) -> None:
+    stand_in(tmp_path, program, answer.format(tmp_path))
+    result = submit(tmp_path, "a", "--chain", "3", "-q", "long", "--", "--lr", "1e-4", SCHEDULER=scheduler)
+    assert result.stdout.count("submitted a, job") == 3
+    words = asked(tmp_path, program)
+    assert [word for word in words if word in dependencies] == dependencies
+    assert words.count("long") == 3
+
+
+def test_dry_run_and_mistakes(tmp_path: Path) -> None:
+    result = submit(tmp_path, "a", "--chain", "2", SCHEDULER="pbs", DRY_RUN="1")
+    assert result.stderr.count("qsub -V") == 2
+    for arguments, variables, message in (
+        ((), {}, "give a NAME"),
+        (("../a",), {}, "give a NAME"),
+        (("a", "--chain", "x"), {}, "--chain 'x'"),
+        (("a",), {"SCHEDULER": "cron"}, "SCHEDULER is 'cron'"),
+        (("b",), {"SCHEDULER": "slurm", "DEEPSPEED_CONFIG": "none.json"}, "none.json does not exist"),
+    ):
+        result = submit(tmp_path, *arguments, status=1, **variables)
+        assert len(error_lines(result)) == 1 and message in result.stderr
+    assert not (tmp_path / "runs" / "b" / "code").exists()
+
+
+# ---- pbs.sh and lsf.sh ----
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Path:
+    path = tmp_path / "hosts"
+    path.write_text("node1\nnode1\nnode2\nnode2\n")
+    return path
+
+
+def test_pbs_starts_ranks_by_mpiexec_and_knows_its_time_limit(tmp_path: Path, hosts: Path) -> None:
+    stand_in(tmp_path, "mpiexec", 'echo "$MASTER_ADDR $MASTER_PORT" >"$(dirname "$0")/../address.txt"; exit 75')
+    stand_in(tmp_path, "qstat", 'echo "    Resource_List.walltime = 03:20:00"')
+    variables = {
+        "PBS_NODEFILE": str(hosts),
+        "PBS_JOBID": "123.server",
+        "PBS_O_WORKDIR": str(REPOSITORY),
+        "PRETRAIN_FLAGS": shlex.join(["--save", "a b"]),
+    }
+    run(["bash", LAUNCH / "pbs.sh"], environment(tmp_path, **variables), tmp_path, 75)
+    words = asked(tmp_path, "mpiexec")
+    assert words[1:] == [
+        "bash", str(LAUNCH / "pretrain.sh"), "--exit-duration-in-mins", "180", "--save", "a b"
+    ]  # fmt: skip
+    assert (tmp_path / "address.txt").read_text() == "node1 29623\n"
+
+
+@pytest.mark.parametrize("program", ["jsrun", "mpiexec"])
+def test_lsf_starts_ranks_and_passes_its_warning_on(program: str, tmp_path: Path, hosts: Path) -> None:
+    wait = 'trap \'exit 75\' USR1; touch "$(dirname "$0")/../started"; while true; do sleep 0.1; done'
+    stand_in(tmp_path, program, wait)
+    hosts.write_text("batch1\n" + hosts.read_text())
+    variables = {"LSB_DJOB_HOSTFILE": str(hosts), "LSB_JOBID": "9", "LS_SUBCWD": str(REPOSITORY), "RANKS_PER_NODE": "2"}
+    found = environment(tmp_path, **variables, PRETRAIN_FLAGS="--lr 1e-4 ")
+    process = start(["bash", LAUNCH / "lsf.sh"], found, tmp_path)
+    while not (tmp_path / "started").exists():
+        time.sleep(0.05)
+    process.send_signal(10)  # USR1, ten minutes before the limit
+    assert process.wait(20) == 75
+    words = asked(tmp_path, program)[1:]
+    assert words[-4:] == ["bash", str(LAUNCH / "pretrain.sh"), "--lr", "1e-4"]
+    assert words[:2] == ["-n", "4"]  # two hosts of two ranks: the batch host has none
+
+
+@pytest.mark.parametrize("name", ["pbs.sh", "lsf.sh"])
+def test_directives_name_no_site(name: str) -> None:
+    text = (LAUNCH / name).read_text()
+    mark = {"pbs.sh": "#PBS", "lsf.sh": "#BSUB"}[name]
+    lines = text.splitlines()
+    directives = [line for line in lines if line.startswith(mark)]
+    first_command = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+    assert directives and not any(line.startswith(mark) for line in lines[first_command:])
+    assert not any(word in "".join(directives) for word in (" -q ", " -A ", " -P ", "filesystems", "queue"))
+    if name == "lsf.sh":
+        assert {"#BSUB -Q 75", "#BSUB -r"} <= set(directives)  # a run that stopped is queued again
+
+
+@pytest.mark.parametrize("name", ["pbs.sh", "lsf.sh"])
+def test_a_missing_repository_is_one_sentence(name: str, tmp_path: Path) -> None:
+    found = environment(tmp_path, PBS_O_WORKDIR=str(tmp_path), LS_SUBCWD=str(tmp_path))
+    result = run(["bash", LAUNCH / name], found, tmp_path, 1)
+    assert len(error_lines(result)) == 1 and "PRETRAINING_ROOT" in result.stderr
+
+
+# ---- env.sh ----
+
+SHOW = 'ROOT=/r; source "$1"; printf "%s\\n" "${RANK_COMMAND[@]}" "${NCCL_SOCKET_IFNAME:-}" "${TMPDIR:-}"'
+
+
+def site(folder: Path, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run(["bash", "-c", SHOW, "bash", LAUNCH / "env.sh"], environment(folder, **variables), folder, status)
+
+
+def test_what_a_site_sets(tmp_path: Path) -> None:
+    assert site(tmp_path, TMPDIR="/t").stdout.split("\n") == ["bash", "/r/launch/pretrain.sh", "", "/t", ""]
+    (tmp_path / "site").write_text("INTERFACE=ib0\nSCRATCH=/local\n")
+    lines = site(tmp_path, SITE_ENV=str(tmp_path / "site")).stdout.split("\n")
+    assert lines[-3:] == ["ib0", "/local", ""]
+    image = tmp_path / "image.sif"
+    image.touch()
+    stand_in(tmp_path, "apptainer")
+    words = site(tmp_path, CONTAINER=str(image), BIND="/scratch").stdout.split("\n")
+    assert words[0].endswith("bin/apptainer")
+    assert words[1:5] == ["exec", "--nv", "--bind", "/r,/scratch"] and words[7:10] == [
+        str(image), "bash", "/r/launch/pretrain.sh"
+    ]  # fmt: skip
+    result = site(tmp_path, 1, CONTAINER="missing.sif")
+    assert len(error_lines(result)) == 1 and "missing.sif does not exist" in result.stderr
+
+
+# ---- containers ----
+
+
+def test_both_containers_are_built_by_the_same_steps() -> None:
+    """They cannot be built by a test; what they install can be compared, and exists."""
+    docker = (LAUNCH / "containers" / "Dockerfile").read_text()
+    apptainer = (LAUNCH / "containers" / "pretraining.def").read_text()
+
+    def commands(text: str, start: str) -> list[str]:
+        return sorted(line.strip(" \\&;") for line in text.splitlines() if line.strip().startswith(start))
+
+    assert commands(docker.replace("RUN ", ""), "python3 -m pip") == commands(apptainer, "python3 -m pip")
+    for words in ("apt-get install -y", "git clone --depth 1 https://github.com/NVIDIA/apex", "APEX_CUDA_EXT=1"):
+        assert words in docker and words in apptainer
+    (base,) = (line.split()[1] for line in docker.splitlines() if line.startswith("FROM "))
+    assert f"From: {base}" in apptainer
