@@ -1,0 +1,72 @@
+"""Two hosts for real (tests/launch/two_hosts.py): torchrun and `deepspeed --hostfile` give the run of a single host."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.launch.launches import PRETRAIN, REPOSITORY, clean_environment, run, start
+from tests.launch.two_hosts import INTERFACE, Hosts, two_hosts
+from tests.run_folders import metric_rows
+from tests.tiny import make_corpus
+from tests.training_runs import flags_of
+
+pytestmark = pytest.mark.slow
+PORT = "29571"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def one_host(corpus: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """Metrics of ten steps of two ranks on one host."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    flags = flags_of(corpus, folder, train_iters=10)
+    run(["bash", PRETRAIN, *flags], clean_environment(THREADS_PER_RANK="1"), folder.parent)
+    return metric_rows(folder)
+
+
+def variables(**more: str) -> dict[str, str]:
+    return clean_environment(THREADS_PER_RANK="1", GLOO_SOCKET_IFNAME=INTERFACE, **more)
+
+
+def torchrun(hosts: Hosts, number: int, flags: list[str]) -> list[str]:
+    launcher = [
+        "torchrun", "--nnodes=2", f"--node-rank={number}", "--nproc-per-node=1",
+        f"--master-addr={hosts.addresses[0]}", f"--master-port={PORT}", "--no-python", str(PRETRAIN),
+    ]  # fmt: skip
+    return hosts.command(number, [*launcher, *flags])
+
+
+def test_torchrun_on_two_hosts(corpus: tuple[Path, Path], one_host: list[dict], tmp_path: Path) -> None:
+    environment = variables()
+    flags = flags_of(corpus, tmp_path / "run", train_iters=10)
+    with two_hosts(tmp_path) as hosts:
+        processes = [start(torchrun(hosts, number, flags), environment, REPOSITORY) for number in (0, 1)]
+        results = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert metric_rows(tmp_path / "run") == one_host
+
+
+def test_deepspeed_with_a_hostfile_on_two_hosts(
+    corpus: tuple[Path, Path], one_host: list[dict], tmp_path: Path
+) -> None:
+    with two_hosts(tmp_path, ssh=True) as hosts:
+        environment = variables(DS_ENV_FILE=str(tmp_path / "variables"))
+        environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
+        # What DeepSpeed does not pass on by itself. It takes no blank line and no comment in this file.
+        names = ("PATH", "PYTHON", "DS_ACCELERATOR", "THREADS_PER_RANK", "GLOO_SOCKET_IFNAME", "TEST_LAUNCH_ID")
+        kept = [f"{name}={environment[name]}" for name in names]
+        (tmp_path / "variables").write_text("\n".join([*kept, f"TORCH_EXTENSIONS_DIR={extensions(environment)}"]))
+        (tmp_path / "hosts").write_text("".join(f"{address} slots=1\n" for address in hosts.addresses))
+        command = ["deepspeed", f"--hostfile={tmp_path / 'hosts'}", f"--master_addr={hosts.addresses[0]}", PRETRAIN]
+        flags = flags_of(corpus, tmp_path / "run", train_iters=10)
+        run(hosts.command(0, [*command, *flags]), environment, REPOSITORY)
+    assert metric_rows(tmp_path / "run") == one_host
+
+
+def extensions(environment: dict[str, str]) -> str:
+    """Where DeepSpeed's compiled operators are, so that the other host does not compile them again."""
+    return environment.get("TORCH_EXTENSIONS_DIR") or str(REPOSITORY / ".venv" / "torch_extensions")
