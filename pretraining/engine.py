@@ -112,15 +112,17 @@ def initialize(
     objective: nn.Module, optimizer: OptimizerConfig, merged: dict[str, Any], device: torch.device
 ) -> Engine:
     """Wrap an objective for training under the merged DeepSpeed JSON; weights come from rank 0."""
-    steps = {"adam": DeepSpeedCPUAdam if offloads_optimizer(merged) else FusedAdam, "lamb": Lamb}[optimizer.optimizer]
+    # On CPUs, FusedAdam is compiled from the same source as DeepSpeedCPUAdam, which offloading from a GPU needs.
+    adam = DeepSpeedCPUAdam if offloads_optimizer(merged) and device.type == "cuda" else FusedAdam
     with redirect_stdout(io.StringIO()):
-        stepper = steps(
+        steps = {"adam": adam, "lamb": Lamb}[optimizer.optimizer](
             parameter_groups(objective.to(device), optimizer.weight_decay),
             bias_correction=optimizer.adam_bias_correction,
             betas=(optimizer.adam_beta1, optimizer.adam_beta2),
             eps=optimizer.adam_eps,
         )
-        wrapped, *_ = deepspeed.initialize(model=objective, optimizer=stepper, config=merged)
+        merged = merged | {"zero_force_ds_cpu_optimizer": device.type == "cuda"}
+        wrapped, *_ = deepspeed.initialize(model=objective, optimizer=steps, config=merged)
     _forget_shared_memory()  # DeepSpeed opened its own only now where somebody else opened the process group
     if hasattr(getattr(wrapped.optimizer, "loss_scaler", None), "raise_error_at_min_scale"):
         # At its smallest scale DeepSpeed would raise a bare Exception; FP16_SKIPS_ALLOWED ends such a run, with

@@ -96,7 +96,7 @@ def describe_run(
     if optimizer.optimizer == "lamb":
         kernels[-1] = ("optimizer", "Lamb", "ours, on whole fp32 tensors")
     elif offloads_optimizer(merged):
-        kernels[-1] = ("optimizer", "DeepSpeed CPUAdam", "the file offloads it to the CPU")
+        kernels[-1] = ("optimizer", "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it")
     memory = state_bytes(total, merged, world_size), activation_bytes(config, merged, micro)
     lines = [
         f"{config.model.preset} {config.model.objective}, vocabulary {vocab_size:,}, length {config.data.seq_length}",
