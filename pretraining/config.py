@@ -66,11 +66,6 @@ class ModelConfig:
     attention_dropout: float = flag("Dropout probability of attention weights.", 0.1)
     layernorm_epsilon: float = flag("Added to the variance in LayerNorm.", 1e-12)
     init_method_std: float = flag("Standard deviation of the truncated normal that weights start from.", 0.02)
-    replaced_prior: float = flag(
-        "Share of replaced word pieces that the discriminator's bias starts from, for short runs; 0, as the reference, "
-        "starts from a bias of zero.",
-        0.0,
-    )
     generator_loss_weight: float = flag("Weight of the generator's loss in the sum.", 1.0)
     discriminator_loss_weight: float = flag("Weight of the discriminator's loss in the sum.", 50.0)
     sampling_temperature: float = flag("Divides the generator's logits before it samples replacements.", 1.0)
@@ -197,7 +192,6 @@ class Config:
             require(value > 0, f"--{name.replace('_', '-')} is {value}; give a number above 0")
         micro = optimizer.micro_batch_size
         require(micro is None or micro > 0, f"--micro-batch-size is {micro}; give a number above 0, or leave it out")
-        require(0 <= model.replaced_prior < 1, f"--replaced-prior {model.replaced_prior} is not a share below 1")
         require(model.sampling_temperature > 0, "--sampling-temperature must be above 0")
         require(run.log_interval > 0, f"--log-interval is {run.log_interval}; give 1 or more")
         for name in ("lr_warmup_iters", "save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):

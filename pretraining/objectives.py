@@ -15,8 +15,6 @@ however the samples are spread. Metrics are sums too: they add up over micro-bat
 A new objective is one class with `encoder` (what export takes), one entry in OBJECTIVES and one test.
 """
 
-import math
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -52,11 +50,6 @@ class Electra(nn.Module):
         self.encoder = Encoder(discriminator_shape(config))
         self.discriminator_head = DiscriminatorHead(discriminator_shape(config))
         initialize_weights(self, config.init_method_std)
-        if config.replaced_prior:
-            # From zero, Adam moves the bias by one learning rate a step: thousands of steps to -1.9 (13 % replaced).
-            # See benchmarks/NOTES.md for short runs in which the layers made up for it and became constant.
-            logit = math.log(config.replaced_prior / (1 - config.replaced_prior))
-            nn.init.constant_(self.discriminator_head.prediction.bias, logit)
 
     def forward(self, batch: MaskedBatch) -> tuple[torch.Tensor, Sums]:
         """(this micro-batch's share of the step's loss, sums for the metrics)."""

@@ -158,7 +158,6 @@ def test_a_dry_run_needs_no_folder() -> None:
         ("--seq-length 513", "--seq-length 513 is outside 5 to 512, the rows of --max-position-embeddings"),
         ("--seq-length 4", "--seq-length 4 is outside 5 to 512"),
         ("--mask-prob 1", "--mask-prob 1.0 is not a probability below 1"),
-        ("--replaced-prior 1", "--replaced-prior 1.0 is not a share below 1"),
         ("--mask-prob 15", "--mask-prob 15.0 is not a probability"),
         ("--short-seq-prob -0.1", "--short-seq-prob -0.1 is not a probability"),
         ("--hidden-dropout 1.5", "--hidden-dropout 1.5 is not a probability"),
