@@ -22,6 +22,8 @@ from tests.training_runs import on_ranks
 BEFORE, AFTER = 3, 2  # steps
 FILES = sorted(path.stem for path in (REPOSITORY / "ds_configs").glob("*.json"))
 LAMB = "zero0_autocast with lamb"
+# One of each kind among the fast tests; all of them take minutes.
+FAST = ("zero1_bf16", "zero3_fp16", "zero2_bf16_offload", LAMB)
 SETTINGS = {
     "seq_length": 32,
     "global_batch_size": 8,
@@ -112,7 +114,9 @@ def run_file(corpus: tuple[Path, Path], folder: Path, name: str) -> dict[str, An
     return on_ranks(folder / "out", 2, stop_and_go, config, file, folder / "state")[0]
 
 
-@pytest.mark.parametrize("name", [*FILES, LAMB])
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in [*FILES, LAMB]]
+)
 def test_a_file_trains_and_goes_on_bit_by_bit(
     corpus: tuple[Path, Path], fp32: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
