@@ -1,11 +1,11 @@
-"""What each file of ds_configs/ costs on this machine: memory of states, time of a step, size and time of a checkpoint.
+"""What a file of ds_configs/ costs on this machine: memory of states, time of a step, size and time of a checkpoint.
 
-    torchrun --nproc-per-node=2 -m benchmarks.deepspeed_configs --data-path PREFIX --tokenizer DIR [--files NAME...]
+    torchrun --nproc-per-node=2 -m benchmarks.deepspeed_configs FILE --data-path PREFIX --tokenizer DIR
 
-Steps, for each file: (1) an engine, and some steps on the same samples; (2) the bytes of all tensors that rank 0 holds
-between two steps; (3) a checkpoint by parameter name, as the trainer writes it, and DeepSpeed's own shards with the
-weights in fp32 beside them, each saved and loaded; (4) a row of a Markdown table. Step times are medians: compare them
-within one run only.
+A start for each file, because DeepSpeed keeps tensors of an engine that is gone. Steps: (1) an engine, and some steps
+on the same samples; (2) the bytes of all tensors that rank 0 holds between two steps; (3) a checkpoint by parameter
+name, as the trainer writes it, and DeepSpeed's own shards with the weights in fp32 beside them, each saved and loaded;
+(4) a row of a Markdown table. Step times are medians: compare them within one hour of one machine only.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pretraining import engine as engine_module
 from pretraining import training_state
 from pretraining.config import Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig, batch_arithmetic
 from pretraining.data import rank_share, training_steps
-from pretraining.ds_config import REPOSITORY, load_ds_config, merge_ds_config
+from pretraining.ds_config import load_ds_config, merge_ds_config
 from pretraining.objectives import build_objective
 from pretraining.train import open_corpus, open_samples
 
@@ -81,12 +81,12 @@ def checkpoint_costs(engine: engine_module.Engine, folder: Path) -> list[tuple[i
     ]
 
 
-def measure(config: Config, name: str, steps: int, scratch: Path) -> str:
+def measure(config: Config, file: Path, steps: int, scratch: Path) -> str:
     """A row of the table."""
     rank, world_size, device = engine_module.start_ranks()
     corpus, before = open_corpus(config), tensor_bytes()
     micro, accumulation = batch_arithmetic(config.optimizer, world_size)
-    settings = load_ds_config(REPOSITORY / "ds_configs" / f"{name}.json")
+    settings = load_ds_config(file)
     merged = merge_ds_config(settings, micro, accumulation, world_size, config.optimizer.clip_grad)
     objective = build_objective(config.model, corpus.vocab_size, config.run.seed)
     parameters = sum(parameter.numel() for parameter in objective.parameters())
@@ -99,12 +99,8 @@ def measure(config: Config, name: str, steps: int, scratch: Path) -> str:
         for step in range(steps)
     ]
     states = (tensor_bytes() - before) / parameters
-    costs = checkpoint_costs(engine, scratch / name)
-    engine.deepspeed.destroy()
-    engine_module.barrier()
-    if rank == 0:
-        shutil.rmtree(scratch / name)
-    cells = [f"`{name}.json`", f"{states:.1f}", f"{statistics.median(seconds):.2f}"]
+    costs = checkpoint_costs(engine, scratch)
+    cells = [f"`{file.name}`", f"{states:.1f}", f"{statistics.median(seconds):.2f}"]
     cells += [cell for size, *times in costs for cell in (f"{size / parameters:.1f}", *(f"{t:.2f}" for t in times))]
     return f"| {' | '.join(cells)} |"
 
@@ -112,6 +108,7 @@ def measure(config: Config, name: str, steps: int, scratch: Path) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deepspeed_configs", description=__doc__.split("\n")[0])
+    parser.add_argument("file", type=Path, help="DeepSpeed JSON.")
     parser.add_argument("--data-path", required=True, help="Prefix of an indexed corpus.")
     parser.add_argument("--tokenizer", required=True, help="Folder of its tokenizer.")
     parser.add_argument("--preset", default="small", help="Model size.")
@@ -119,7 +116,6 @@ def main() -> None:
     parser.add_argument("--global-batch-size", type=int, default=8, help="Samples in one step.")
     parser.add_argument("--micro-batch-size", type=int, default=4, help="Samples in one forward pass of a rank.")
     parser.add_argument("--steps", type=int, default=5, help="Steps whose median is taken.")
-    parser.add_argument("--files", nargs="*", help="Names of files without .json; left out: all.")
     given = parser.parse_args()
     config = Config(
         ModelConfig(preset=given.preset),
@@ -129,18 +125,12 @@ def main() -> None:
     ).fill_from_preset()
     # DeepSpeed asks whether a CPU is quick in fp16; torch computes it on any.
     type(get_accelerator()).is_fp16_supported = lambda self: True
-    names = given.files or sorted(path.stem for path in (REPOSITORY / "ds_configs").glob("*.json"))
     rank, _, _ = engine_module.start_ranks()
     scratch = [tempfile.mkdtemp() if rank == 0 else ""]
     torch.distributed.broadcast_object_list(scratch)
+    row = measure(config, given.file, given.steps, Path(scratch[0]))
     if rank == 0:
-        print(HEADER, flush=True)
-    # torch_autocast last: DeepSpeed keeps it switched on for the process.
-    for name in sorted(names, key=lambda name: "autocast" in name):
-        row = measure(config, name, given.steps, Path(scratch[0]))
-        if rank == 0:
-            print(row, flush=True)
-    if rank == 0:
+        print(f"{HEADER}\n{row}", flush=True)
         shutil.rmtree(scratch[0])
     engine_module.close_ranks()
 
