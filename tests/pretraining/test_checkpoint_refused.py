@@ -171,8 +171,8 @@ def test_damage_ends_in_one_sentence_and_never_in_a_fresh_start(corpus: Corpus, 
 
 def test_the_planted_payload_would_have_worked(damaged: Path) -> None:
     """Or the tests above show nothing."""
-    plant(damaged / MOMENT, zipped=True)
-    torch.load(damaged / MOMENT, weights_only=False)
+    plant(damaged / MOMENT)
+    pickle.loads((damaged / MOMENT).read_bytes())
     assert (damaged.parent / "MARKER").exists()
 
 

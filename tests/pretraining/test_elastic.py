@@ -21,6 +21,8 @@ from tests.training_runs import flags_of, train
 
 Corpus = tuple[Path, Path]
 MOVE, COMPARED = 4, 20
+# fp32: as promised. In bf16 another order of sums turns the rounding of some weights after ten steps: 5e-4 measured.
+TOLERANCE, BF16_TOLERANCE = 1e-5, 5e-3
 DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
 NO_DROPOUT = dict.fromkeys(DROPOUT, 0.0)
 
@@ -96,7 +98,9 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize("moved", ["all at once", *(pytest.param(n, marks=pytest.mark.slow) for n in list(MOVES)[:3])])
+@pytest.mark.parametrize(
+    "moved", [name if name == "all at once" else pytest.param(name, marks=pytest.mark.slow) for name in MOVES]
+)
 def test_a_run_that_moves_trains_the_same(corpus: Corpus, tmp_path: Path, moved: str) -> None:
     settings, parts = MOVES[moved]
     steps = MOVE * (len(parts) - 1) + COMPARED
@@ -107,6 +111,7 @@ def test_a_run_that_moves_trains_the_same(corpus: Corpus, tmp_path: Path, moved:
     assert masks_seen(tmp_path / "moved" / "seen") == masks_seen(tmp_path / "seen")
     assert len(masks_seen(tmp_path / "seen")) == 8 * steps
     assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, steps + 1))
+    near = BF16_TOLERANCE if moved == "bf16" else TOLERANCE
     for name in ("loss", "generator_loss", "discriminator_loss"):
-        assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=1e-5)
+        assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=near)
     assert [row["learning_rate"] for row in ours] == [row["learning_rate"] for row in theirs]
