@@ -27,6 +27,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 MANIFEST = "manifest.json"
 # Says which stage is at work in a folder without a manifest, so that a run that was killed can be repeated.
 UNFINISHED = "unfinished.json"
@@ -96,7 +98,7 @@ def read_shard(path: Path | str) -> Iterator[Document]:
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
+                record = orjson.loads(line)
                 document = Document(record["id"], record["text"], record["metadata"])
             except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{path}, line {number}, is no document; run its stage again") from None
@@ -149,14 +151,27 @@ def writing_stage(
 
 def write_shard(output: Path, number: int, documents: Iterable[Document]) -> dict:
     """Write one shard, under its own name only when whole; return its entry for the manifest."""
+    return _write_lines(output, number, map(_to_line, documents))
+
+
+def keep_lines(output: Path, number: int, keep: Iterable[bool]) -> dict:
+    """Write one shard again with those of its documents that `keep` says, in order; return its entry."""
+    with open(output / f"documents-{number:05d}.jsonl", "rb") as lines:
+        return _write_lines(output, number, (line for line, kept in zip(lines, keep, strict=True) if kept))
+
+
+def _to_line(document: Document) -> bytes:
+    record = {"id": document.id, "text": document.text, "metadata": document.metadata}
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _write_lines(output: Path, number: int, lines: Iterable[bytes]) -> dict:
     final = output / f"documents-{number:05d}.jsonl"
     partial = output / f".{final.name}.partial"
     digest, count, size = hashlib.sha256(), 0, 0
     try:
         with open(partial, "wb") as file:
-            for document in documents:
-                record = {"id": document.id, "text": document.text, "metadata": document.metadata}
-                line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+            for line in lines:
                 file.write(line)
                 digest.update(line)
                 count, size = count + 1, size + len(line)

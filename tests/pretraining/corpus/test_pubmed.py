@@ -54,8 +54,43 @@ def test_text_identifier_and_metadata(tmp_path):
     document = read_one(tmp_path, body("A title.", "An abstract."), pmid="123", version="2")
     assert document.id == "123" and document.text == "A title.\nAn abstract."
     assert document.metadata == {
-        "pmid": 123, "version": 2, "date": 1999, "language": "eng", "file": "one.xml"
+        "source": "one.xml", "pmid": "123", "version": 2, "date": "1999", "language": ["eng"]
     }  # fmt: skip
+
+
+METADATA = """<PubmedArticle><MedlineCitation><PMID>77</PMID><Article>
+<Journal><ISSN IssnType="Print">0001-0002</ISSN><ISSN IssnType="Electronic">0003-0004</ISSN>
+<JournalIssue><PubDate><Year>2019</Year><Month>Jul</Month><Day>3</Day></PubDate></JournalIssue>
+<Title>Journal of
+ Tests</Title></Journal><ArticleTitle>T.</ArticleTitle><Abstract><AbstractText>A.</AbstractText></Abstract>
+<Language>ger</Language><Language>eng</Language>
+<PublicationTypeList><PublicationType>Journal Article</PublicationType><PublicationType>Review</PublicationType>
+</PublicationTypeList></Article><MedlineJournalInfo><ISSNLinking>0001-0002</ISSNLinking></MedlineJournalInfo>
+<CommentsCorrectionsList><CommentsCorrections RefType="RetractionIn"><PMID>78</PMID></CommentsCorrections>
+</CommentsCorrectionsList><MeshHeadingList><MeshHeading><DescriptorName>Mice</DescriptorName>
+<QualifierName>genetics</QualifierName></MeshHeading></MeshHeadingList>
+<KeywordList><Keyword>p<i>53</i></Keyword><Keyword> </Keyword></KeywordList></MedlineCitation></PubmedArticle>"""
+
+
+def test_metadata_that_filters_ask_for(tmp_path):
+    document = next(read_pubmed(write(tmp_path / "m.xml", METADATA)))
+    assert document.metadata == {
+        "source": "m.xml",
+        "pmid": "77",
+        "version": 1,
+        "date": "2019-07-03",
+        "language": ["ger", "eng"],
+        "journal": "Journal of Tests",
+        "issn": ["0001-0002", "0003-0004"],
+        "publication_types": ["Journal Article", "Review"],
+        "mesh": ["Mice"],
+        "keywords": ["p53"],
+        "retracted": True,
+    }
+    without = METADATA.replace("RetractionIn", "CommentIn")
+    assert "retracted" not in next(read_pubmed(write(tmp_path / "m.xml", without))).metadata
+    marked = without.replace(">Review<", ">Retracted Publication<")
+    assert next(read_pubmed(write(tmp_path / "m.xml", marked))).metadata["retracted"] is True
 
 
 def test_all_text_of_marked_up_children(tmp_path):
@@ -122,9 +157,13 @@ def test_titles(tmp_path, title, expected):
 def test_dates(tmp_path):
     def date(xml):
         path = write(tmp_path / "d.xml", article(body()).replace("<Year>1999</Year>", xml))
-        return next(read_pubmed(path)).metadata["date"]
+        return next(read_pubmed(path)).metadata.get("date")
 
-    assert date("<MedlineDate>1998 Dec-1999 Jan</MedlineDate>") == 1998
+    assert date("<MedlineDate>1998 Dec-1999 Jan</MedlineDate>") == "1998-12"
+    assert date("<MedlineDate>Summer 1998</MedlineDate>") == "1998"
+    assert date("<Year>1998</Year><Month>11</Month>") == "1998-11"
+    assert date("<Year>1998</Year><Month>Sept</Month><Day>31</Day>") == "1998-09-31"
+    assert date("<Year>1998</Year><Month>13</Month><Day>2</Day>") == "1998"
     assert date("<Season>Spring</Season>") is None
 
 
@@ -140,19 +179,27 @@ def test_records_without_abstract(tmp_path):
     assert read_one(tmp_path, body(), pmid="x")["dropped_no_pmid"] == 1
 
 
+BOOK = (
+    "<PubmedBookArticle><BookDocument><PMID>9</PMID><Book><BookTitle>A book.</BookTitle><PubDate><Year>2001</Year>"
+    "</PubDate></Book><ArticleTitle>A chapter.</ArticleTitle><Language>eng</Language>"
+    "<Abstract><AbstractText>On it.</AbstractText></Abstract></BookDocument></PubmedBookArticle>"
+)
+
+
 def test_books_deletions_and_bare_roots(tmp_path):
-    book = "<PubmedBookArticle><BookDocument><PMID>9</PMID><Abstract/></BookDocument></PubmedBookArticle>"
     deletion = "<DeleteCitation><PMID Version='1'>5</PMID><PMID>6</PMID></DeleteCitation>"
     counts = Counter()
-    path = write(tmp_path / "a.xml", "<!-- c -->", book, article(body(), pmid="5"), deletion)
-    assert [d.id for d in read_pubmed(path, counts)] == ["5"]
-    assert counts == {"records": 2, "dropped_book": 1, "deletions_not_applied": 2}
+    path = write(tmp_path / "a.xml", "<!-- c -->", BOOK, article(body(), pmid="5"), deletion)
+    assert [d.id for d in read_pubmed(path, counts)] == ["9", "5"]  # convert applies deletions
+    assert counts == {"records": 2, "deletions": 2}
     bare = tmp_path / "bare.xml"
     bare.write_text(article(body(), pmid="7"))  # no XML declaration, no DOCTYPE
     assert [d.id for d in read_pubmed(bare)] == ["7"]
-    counts = Counter()
-    bare.write_text(book)
-    assert list(read_pubmed(bare, counts)) == [] and counts["dropped_book"] == 1
+    bare.write_text(BOOK)
+    (book,) = read_pubmed(bare)
+    assert book.text == "A chapter.\nOn it." and book.metadata["date"] == "2001"
+    bare.write_text(BOOK.replace("<ArticleTitle>A chapter.</ArticleTitle>", ""))
+    assert next(read_pubmed(bare)).text == "A book.\nOn it."
 
 
 def test_entities_of_the_outside_dtd_are_not_resolved(tmp_path):
@@ -193,14 +240,14 @@ def test_real_baseline(tmp_path):
     assert not any("  " in t or "\u00a0" in t or "\u2009" in t for t in texts.values())
     kept = convert([DATA / "baseline"], tmp_path / "o", titles_only="keep")
     # the 10 records of pubmed20n0001 are in pubmed21n0001 again
-    assert kept["documents"] == 174 and kept["counts"]["dropped_repeated_pmid"] == 10
+    assert kept["documents"] == 174 and kept["counts"]["dropped_replaced"] == 10
     assert kept["files"][0]["documents"] == 0
 
 
 @needs_data
 def test_real_update_file(tmp_path):
     manifest = convert([DATA / "update"], tmp_path / "o", titles_only="keep")
-    assert manifest["counts"] == {"records": 7, "deletions_not_applied": 3, "dropped_repeated_pmid": 1}
+    assert manifest["counts"] == {"records": 7, "deletions": 3, "dropped_deleted": 0, "dropped_replaced": 1}
     assert {d.id: d.metadata["version"] for d in read_documents(tmp_path / "o")}["31383287"] == 2
 
 

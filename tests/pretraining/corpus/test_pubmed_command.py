@@ -52,7 +52,7 @@ def test_result_does_not_depend_on_workers(tmp_path):
         result = command("--input", source, "--output", tmp_path / str(workers), "--workers", workers)
         assert result.returncode == 0 and result.stderr == ""
     assert tree(tmp_path / "1") == tree(tmp_path / "3")
-    assert "100 documents in 6 file(s)" in result.stdout and "dropped repeated pmid 1" in result.stdout
+    assert "100 documents in 6 file(s)" in result.stdout and "dropped replaced 1" in result.stdout
     assert len(result.stdout.splitlines()) == 2
     manifest = read_manifest(tmp_path / "1")
     assert [s["name"] for s in manifest["sources"]] == [f"{n}.xml" for n in range(6)]
@@ -73,14 +73,52 @@ def test_of_a_repeated_pmid_the_highest_version_stays_and_then_the_last(tmp_path
     manifest = convert([first, second, third], tmp_path / "o")
     titles = [d.text.split("\n")[0] for d in read_documents(tmp_path / "o")]
     assert titles == ["2v3.", "1v1 b.", "3v1 again."]
-    assert manifest["counts"]["dropped_repeated_pmid"] == 3 and manifest["documents"] == 3
+    assert manifest["counts"]["dropped_replaced"] == 3 and manifest["documents"] == 3
     assert [entry["documents"] for entry in manifest["files"]] == [2, 0, 1]
+
+
+def deletion(*pmids):
+    return "<DeleteCitation>" + "".join(f"<PMID>{pmid}</PMID>" for pmid in pmids) + "</DeleteCitation>"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_updates_revise_and_delete(tmp_path, workers):
+    """A deletion removes what came before it and not what comes after; a revision without text withdraws the text."""
+    baseline = write(tmp_path / "1.xml", *(article(f"{n}.", pmid=str(n)) for n in range(1, 7)))
+    first = write(
+        tmp_path / "2.xml",
+        article("1 revised.", pmid="1"),
+        article(pmid="2", text=""),
+        article("7.", pmid="7"),
+        deletion(3, 4, 7, 99),
+    )
+    second = write(tmp_path / "3.xml", article("4 again.", pmid="4"), deletion(5), deletion(5))
+    manifest = convert([baseline, first, second], tmp_path / "o", workers=workers)
+    titles = [d.text.split("\n")[0] for d in read_documents(tmp_path / "o")]
+    assert titles == ["6.", "1 revised.", "4 again."]
+    counts = manifest["counts"]
+    assert (counts["records"], counts["deletions"]) == (10, 6)
+    # 2 loses its text, and its revision had none
+    assert (counts["dropped_deleted"], counts["dropped_replaced"], counts["dropped_no_abstract"]) == (4, 2, 1)
+    assert counts["records"] == len(titles) + 4 + 2 + 1
+
+
+def test_a_broken_file_is_skipped_from_its_break_on_where_asked(tmp_path):
+    good, bad = write(tmp_path / "a.xml", article()), tmp_path / "b.xml"
+    bad.write_text(f"<PubmedArticleSet>{article(pmid='8')}<PubmedArticle>")
+    result = command("--input", good, bad, "--output", tmp_path / "o", "--skip-broken")
+    assert result.returncode == 0 and "broken files 1" in result.stdout
+    assert result.stderr.startswith(f"warning: {bad} is not well-formed XML after PMID 8")
+    assert [d.id for d in read_documents(tmp_path / "o")] == ["1", "8"]
+    assert str(bad) in read_manifest(tmp_path / "o")["sources"][1]["broken"]
 
 
 def test_memory_is_constant(tmp_path):
     code = (
-        "import resource, sys; from pretraining.corpus.pubmed import read_pubmed\n"
-        "print(sum(1 for _ in read_pubmed(sys.argv[1])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import re, sys; from pretraining.corpus.pubmed import read_pubmed\n"
+        "count = sum(1 for _ in read_pubmed(sys.argv[1]))\n"
+        # not ru_maxrss: a child begins with the peak of the process that started it
+        "print(count, re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])"
     )
     peaks = []
     for records in (100, 4000):

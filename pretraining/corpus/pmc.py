@@ -1,0 +1,198 @@
+"""Read full texts of PubMed Central (JATS XML) into documents.
+
+    python -m pretraining.corpus.pmc --input PATH... --output DIR [--license "CC BY" CC0] [--workers N]
+
+Steps: each input, a package as PMC distributes it (.tar.gz, read as a stream and never unpacked to disk) or a file
+(.nxml, .xml, gzip or not), is parsed article by article, one worker process an input or a batch of files; each article
+becomes one document (jats.py says what is text and what is metadata); --license keeps those under the licences named;
+of articles with the same PMC id the last stands; the manifest comes last. The result does not depend on the
+number of workers.
+
+No DTD is loaded, no entity resolved, nothing fetched. An article that is broken ends the run, or with `--skip-broken`
+is left out, counted and listed in the manifest.
+"""
+
+import argparse
+import io
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from lxml import etree
+
+from pretraining.corpus.documents import (
+    Document,
+    find_files,
+    keep_lines,
+    read_manifest,
+    source_entry,
+    summary,
+    write_shard,
+    writing_stage,
+)
+from pretraining.corpus.jats import read_article
+from pretraining.corpus.workers import map_in_order, usable_cores
+from pretraining.corpus.xml_files import DTD_INSIDE, PARSER_OPTIONS, naming, open_xml
+
+ARTICLES = (".nxml", ".xml", ".nxml.gz", ".xml.gz")
+PACKAGES = (".tar.gz", ".tgz", ".tar")
+SUFFIXES = (*ARTICLES, *PACKAGES)
+FILES_A_SHARD = 500  # single files that become one shard together
+LARGEST_ARTICLE = 200_000_000  # bytes of XML; the largest of PMC is a tenth of it, more is a bomb
+
+
+@dataclass
+class Batch:
+    """What a worker hands back of one package or some files."""
+
+    entry: dict  # the shard's entry in the manifest
+    sources: list[dict]
+    counts: Counter
+    ids: list[str] = field(default_factory=list)  # of the documents, in order
+    broken: list[str] = field(default_factory=list)  # why articles were left out
+
+
+def read_articles(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, etree._Element]]:
+    """Yield (name, `article` element) of a file or package. Broken articles are added to `skipped`, if given."""
+    for name, content in _contents(path):
+        try:
+            with naming(name, lambda: "its start"):
+                yield from ((name, article) for article in _parse(name, content))
+        except ValueError as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and XML of each file in a package, or of the file itself."""
+    if not path.name.endswith(PACKAGES):
+        with naming(path, lambda: "its start"), open_xml(path) as file:
+            content = file.read(LARGEST_ARTICLE + 1)
+        yield str(path), content
+        return
+    last = "its start"
+    try:
+        with naming(path, lambda: last), tarfile.open(path, "r|*") as package:
+            for member in package:
+                if member.isfile() and member.name.endswith((".nxml", ".xml")):
+                    file = package.extractfile(member)
+                    yield f"{path}:{member.name}", file.read(LARGEST_ARTICLE + 1)
+                    last = member.name
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is cut short or damaged after {last} (tar: {error}); fetch it again") from None
+
+
+def _parse(name: str, content: bytes) -> list[etree._Element]:
+    """The articles of one XML file, names without namespace."""
+    if len(content) > LARGEST_ARTICLE:
+        raise ValueError(f"{name} unpacks to more than {LARGEST_ARTICLE:,} bytes, which no article does; leave it out")
+    root = etree.parse(io.BytesIO(content), etree.XMLParser(**PARSER_OPTIONS)).getroot()
+    if DTD_INSIDE.search(etree.tostring(root.getroottree())[: content.find(b"<article") + 1 or None]):
+        raise ValueError(f"{name} has a DTD inside, which PMC files never have; leave it out")
+    for element in root.iter(etree.Element):
+        element.tag = element.tag.rpartition("}")[2]
+    articles = [root] if root.tag == "article" else root.findall(".//article")
+    if not articles:
+        raise ValueError(f"{name} is not PMC XML, its root is <{root.tag}>; leave it out")
+    return articles
+
+
+def convert_batch(job: tuple[int, list[Path]], output: Path, licences: tuple[str, ...], skip_broken: bool) -> Batch:
+    """Write the shard of some inputs; `job` is the shard's number and the inputs."""
+    number, paths = job
+    batch = Batch({}, [source_entry(path) for path in paths], Counter())
+    skipped = batch.broken if skip_broken else None
+
+    def documents() -> Iterator[Document]:
+        for path in paths:
+            for name, article in read_articles(path, skipped):
+                batch.counts["articles"] += 1
+                document, reason = read_article(article, Path(name).name, batch.counts)
+                if document is not None and licences and document.metadata["license"] not in licences:
+                    document, reason = None, "license"
+                if document is None:
+                    batch.counts[f"dropped_{reason}"] += 1
+                else:
+                    batch.ids.append(document.id)
+                    yield document
+
+    batch.entry = write_shard(output, number, documents())
+    if batch.broken:
+        batch.counts["broken_articles"] = len(batch.broken)
+        batch.sources[0]["broken"] = batch.broken
+    return batch
+
+
+def make_jobs(files: list[Path]) -> list[tuple[int, list[Path]]]:
+    """Shards and their inputs: a package each, single files some hundred together, in the order given."""
+    groups: list[list[Path]] = []
+    for path in files:
+        package = path.name.endswith(PACKAGES)
+        alone = not groups or package or groups[-1][0].name.endswith(PACKAGES)
+        if alone or len(groups[-1]) == FILES_A_SHARD:
+            groups.append([])
+        groups[-1].append(path)
+    return list(enumerate(groups))
+
+
+def convert(
+    inputs: list[Path], output: Path, *, workers: int = 1, licences: tuple[str, ...] = (), skip_broken: bool = False
+) -> dict:
+    """Read PMC packages, files and folders into `output`; return the manifest."""
+    jobs = make_jobs(find_files(inputs, SUFFIXES))
+    options = {"license": list(licences), "skip_broken": skip_broken}
+    with writing_stage(output, "pmc", options=options, sentences=False, packages=["lxml"]) as stage:
+        job = partial(convert_batch, output=stage.output, licences=licences, skip_broken=skip_broken)
+        batches = list(map_in_order(job, jobs, workers=workers, description="PMC", unit="shard"))
+        stage.sources = [source for one in batches for source in one.sources]
+        stage.counts = sum((one.counts for one in batches), Counter())
+        last = {identity: number for number, one in enumerate(batches) for identity in one.ids}
+        for number, one in enumerate(batches):
+            newest = {identity: place for place, identity in enumerate(one.ids)}
+            keep = [last[i] == number and newest[i] == place for place, i in enumerate(one.ids)]
+            stage.counts["dropped_repeated"] += keep.count(False)
+            stage.files.append(one.entry if all(keep) else keep_lines(stage.output, number, keep))
+        if not any(entry["documents"] for entry in stage.files):
+            raise ValueError(f"no article of {jobs[0][1][0]} (of {len(stage.sources)} inputs) became a document")
+    return read_manifest(output)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.corpus.pmc", description="Read full texts of PubMed Central into documents."
+    )
+    add = parser.add_argument
+    add("--input", nargs="+", type=Path, required=True, metavar="PATH",
+        help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), or folders of them, read by name")  # fmt: skip
+    add("--output", type=Path, required=True, metavar="DIR",
+        help="the folder to write; an earlier result is replaced")  # fmt: skip
+    add("--license", nargs="+", default=[], metavar="NAME",
+        help="keep articles under these licences only, such as 'CC BY' CC0 'CC BY-NC' other none "
+        "(default: all; the licence is in each document's metadata)")  # fmt: skip
+    add("--skip-broken", action="store_true",
+        help="leave out articles that are cut short or not well-formed, and name them in the manifest; without this "
+        "flag such an article ends the run")  # fmt: skip
+    add("--workers", type=int, default=usable_cores(), metavar="N",
+        help="processes, one package each (default: the cores there are)")  # fmt: skip
+    args = parser.parse_args()
+    try:
+        manifest = convert(
+            args.input,
+            args.output,
+            workers=args.workers,
+            licences=tuple(args.license),
+            skip_broken=args.skip_broken,
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{summary(manifest)}\nwritten to {args.output}")
+
+
+if __name__ == "__main__":
+    main()

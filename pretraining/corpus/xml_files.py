@@ -1,0 +1,60 @@
+"""Opening XML from outside safely, plain or gzip; there is no command here.
+
+Steps of a reader: `open_xml(path)` or bytes of its own; `refuse_dtd_inside` or `check_head` before anything else is
+parsed; parsing with `PARSER_OPTIONS`; all of it inside `with naming(path, position)`, which turns what lxml and gzip
+raise into one sentence.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from lxml import etree
+
+# No DTD, entity or address is followed, and libxml2's limits on depth and size stay on.
+SAFE = {"load_dtd": False, "no_network": True, "resolve_entities": False, "huge_tree": False}
+PARSER_OPTIONS = {**SAFE, "remove_comments": True, "remove_pis": True}
+DTD_INSIDE = re.compile(rb"<!DOCTYPE[^>]*\[")
+
+
+def open_xml(path: Path) -> BinaryIO:
+    """Open a file for reading bytes, through gzip if it starts as gzip does."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if not start:
+        raise ValueError(f"{path} is empty; fetch it again or leave it out")
+    return gzip.open(path) if start == b"\x1f\x8b" else open(path, "rb")
+
+
+def check_head(path: Path, file: BinaryIO, kind: str, roots: tuple[str, ...]) -> None:
+    """Refuse a file whose root is not one of `roots`, or which brings a DTD of its own (entity bombs)."""
+    parser = etree.XMLPullParser(events=("start",), **PARSER_OPTIONS)
+    event = None
+    while event is None and (chunk := file.read(1 << 14)):
+        parser.feed(chunk)
+        event = next(iter(parser.read_events()), None)
+    if event is None:
+        parser.close()  # raises what is wrong
+        raise ValueError(f"{path} holds no XML element; fetch it again or leave it out")
+    root = event[1]
+    if root.tag not in roots:
+        raise ValueError(f"{path} is not {kind} XML, its root is <{root.tag}>; leave it out")
+    if DTD_INSIDE.search(etree.tostring(root.getroottree())):
+        raise ValueError(f"{path} has a DTD inside, which {kind} files never have; leave it out")
+
+
+@contextmanager
+def naming(path: Path | str, position: Callable[[], str]) -> Iterator[None]:
+    """Raise what lxml and gzip raise as a ValueError that names the file and, by `position()`, the place in it."""
+    try:
+        yield
+    except etree.XMLSyntaxError as error:
+        raise ValueError(
+            f"{path} is not well-formed XML after {position()} ({error.msg}); fetch it again or leave it out"
+        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is cut short or damaged after {position()} (gzip: {error}); fetch it again") from None
