@@ -1,16 +1,16 @@
 """Checkpoints that are whole or not there: staging folder, barrier, checksums, rename, and only then `latest`.
 
-    RUN/checkpoints/step_00000100/   shards/ (DeepSpeed's), weights.safetensors, config.json, tokenizer/, manifest.json
+    RUN/checkpoints/step_00000100/   weights.safetensors, exp_avg.safetensors, exp_avg_sq.safetensors,
+                                     config.json, tokenizer/, manifest.json
     RUN/checkpoints/latest           the name of the newest whole checkpoint
 
 DeepSpeed alone writes to the final names, publishes `latest` before other ranks have finished, and loads flipped
-bytes without a word (measured). Here: (1) all ranks write into `step_N.staging`; (2) barrier; each rank takes the
-SHA-256 of its share of the files; (3) rank 0 writes `manifest.json`, renames the folder, replaces `latest`; (4)
-older checkpoints are pruned. Loading goes the other way: `latest` -> manifest -> checksums -> allowed pickle
-globals -> shards.
+bytes without a word (measured). Here: (1) all ranks gather and rank 0 writes into `step_N.staging`; (2) barrier; each
+rank takes the SHA-256 of its share of the files; (3) rank 0 writes `manifest.json`, renames the folder, replaces
+`latest`; (4) older checkpoints are pruned. Loading goes the other way: `latest` -> manifest -> checksums -> tensors.
 
-`weights.safetensors` holds all weights in fp32 by parameter name, whatever the ZeRO stage and number of ranks: export,
-`--finetune` and other programs need neither DeepSpeed nor pickle.
+Nothing in a checkpoint is a pickle, and nothing depends on the number of ranks or the ZeRO stage: a run goes on on
+others, export and `--finetune` need no DeepSpeed.
 """
 
 import hashlib
@@ -26,22 +26,16 @@ import torch
 import torch.distributed as dist
 
 from pretraining import engine as engine_module
+from pretraining import training_state
 from pretraining.config import Config
 from pretraining.corpus.tokenizer import save_tokenizer_files
+from pretraining.training_state import WEIGHTS
 
-FORMAT = 1
-LATEST, MANIFEST, WEIGHTS, CONFIG = "latest", "manifest.json", "weights.safetensors", "config.json"
-SHARDS, TOKENIZER = "shards", "tokenizer"
-# All that DeepSpeed's shards hold beyond torch's own safe list (seen in 0.19.8); anything else is somebody's code.
-ALLOWED_GLOBALS = {
-    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
-    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
-    "deepspeed.runtime.zero.config.ZeroStageEnum",
-    "deepspeed.utils.tensor_fragment.fragment_address",
-}
+FORMAT = 2  # 1 had DeepSpeed's shards instead of moments by name: its weights can be used, its run cannot go on
+LATEST, MANIFEST, CONFIG, TOKENIZER = "latest", "manifest.json", "config.json", "tokenizer"
 # Differences that do not change what is trained: where things are, how often they are written, how a batch is cut up.
 FREE_TO_CHANGE = {
-    "data": {"data_path", "tokenizer", "data_cache_path"},
+    "data": {"data_path", "tokenizer", "data_cache_path", "stage_data_to"},
     "optimizer": {"micro_batch_size"},
     "run": None,  # all but the seed, which is checked on its own
 }
@@ -88,24 +82,21 @@ def save_checkpoint(
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
     engine_module.barrier()
-    engine_module.save_shards(engine, staging / SHARDS)
-    weights = engine_module.whole_weights(engine)
+    counters = training_state.save_state(engine, staging)
     if engine.rank == 0:
-        safetensors.torch.save_file(weights, staging / WEIGHTS)
         (staging / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
         (staging / TOKENIZER).mkdir()
         save_tokenizer_files(config.data.tokenizer, staging / TOKENIZER)
-    del weights
-    engine_module.barrier()  # no shard is missing from here on
+    engine_module.barrier()  # no file is missing from here on
     files = _hash_together(staging, engine)
     if engine.rank == 0:
         manifest = {
             "format": FORMAT,
             **state,
             **facts,
-            "zero_stage": engine.stage,
+            "counters": counters,
+            "layout": layout(engine),
             "precision": engine.precision,
-            "world_size": engine.world_size,
             "files": files,
         }
         write_atomically(staging / MANIFEST, json.dumps(manifest, indent=2) + "\n")
@@ -119,11 +110,19 @@ def save_checkpoint(
     return final
 
 
+def layout(engine: engine_module.Engine) -> dict[str, int]:
+    """How the work was spread: what another start of the run may change."""
+    return {"ranks": engine.world_size, "zero_stage": engine.stage, "micro_batch_size": engine.micro_batch_size}
+
+
 def _hash_together(folder: Path, engine: engine_module.Engine) -> dict[str, dict[str, Any]]:
     """{relative name: {bytes, sha256}} of all files, each rank hashing (and syncing) its share."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names: list[Any] = [None]
+    if engine.rank == 0:  # one rank looks through the folder
+        names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())]
+    dist.broadcast_object_list(names)
     mine = {}
-    for name in names[engine.rank :: engine.world_size]:
+    for name in names[0][engine.rank :: engine.world_size]:
         path = folder / name
         with path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -182,7 +181,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """manifest.json of a checkpoint. Raises ValueError where it is not readable."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        assert manifest["format"] == FORMAT and manifest["files"]
+        assert manifest["format"] in (1, FORMAT) and manifest["files"]
         assert type(manifest["step"]) is int and manifest["step"] >= 0
         assert all(type(f["bytes"]) is int and type(f["sha256"]) is str for f in manifest["files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError):
@@ -206,25 +205,6 @@ def verify_files(folder: Path, manifest: dict[str, Any], wanted: Callable[[str],
             raise ValueError(f"{path} is damaged (its checksum differs): give --load an earlier checkpoint")
 
 
-def refuse_foreign_pickles(folder: Path) -> None:
-    """Raise ValueError where a shard names code beyond DeepSpeed's own few classes; nothing is executed to find out."""
-    for path in sorted(folder.rglob("*.pt")):
-        try:
-            found = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        except Exception as error:  # whatever a damaged or hostile file provokes
-            raise ValueError(f"{path} cannot be read safely ({type(error).__name__}): do not load it") from None
-        if found - ALLOWED_GLOBALS:
-            raise ValueError(
-                f"{path} holds code that is not DeepSpeed's ({', '.join(sorted(found - ALLOWED_GLOBALS))})"
-            )
-
-
-def verify_shards(folder: Path) -> None:
-    """Raise ValueError unless every file of a checkpoint is as it was written and no shard holds foreign code."""
-    verify_files(folder, read_manifest(folder))
-    refuse_foreign_pickles(folder)
-
-
 def load_config(folder: Path) -> Config:
     """The configuration that a checkpoint was trained with."""
     try:
@@ -233,9 +213,10 @@ def load_config(folder: Path) -> Config:
         raise ValueError(f"{folder / CONFIG} is damaged or of another version ({error})") from None
 
 
-def load_weights(folder: Path, module: torch.nn.Module) -> None:
+def load_weights(folder: Path, module: torch.nn.Module, verified: bool = False) -> None:
     """Fill a module from weights.safetensors, after its checksum. Raises ValueError where names or shapes differ."""
-    verify_files(folder, read_manifest(folder), lambda name: name == WEIGHTS)
+    if not verified:
+        verify_files(folder, read_manifest(folder), lambda name: name == WEIGHTS)
     weights = safetensors.torch.load_file(folder / WEIGHTS)
     fill_module(module, weights, str(folder))
 
@@ -259,8 +240,11 @@ def fill_module(module: torch.nn.Module, weights: dict[str, torch.Tensor], sourc
             parameter.copy_(weights[name])
 
 
-def refuse_other_run(folder: Path, config: Config, facts: dict[str, Any], engine: engine_module.Engine) -> None:
-    """Raise ValueError, listing what differs, where this run would not go on exactly as the checkpoint's would have."""
+def refuse_other_run(folder: Path, config: Config, facts: dict[str, Any], precision: str) -> dict[str, Any]:
+    """The manifest of a checkpoint from which this run goes on exactly, on whatever ranks.
+
+    Raises ValueError, listing what differs, where it would not.
+    """
     manifest, theirs, ours = read_manifest(folder), load_config(folder).to_dict(), config.to_dict()
     different = [
         f"--{name.replace('_', '-')} {value} there, {ours[group].get(name)} here"
@@ -271,15 +255,24 @@ def refuse_other_run(folder: Path, config: Config, facts: dict[str, Any], engine
     ]
     different += [
         f"{name} {manifest.get(name)} there, {value} here"
-        for name, value in facts.items()
+        for name, value in (facts | {"precision": precision}).items()
         if manifest.get(name) != value
     ]
-    for name in ("world_size", "zero_stage", "precision"):
-        here = getattr(engine, "stage" if name == "zero_stage" else name)
-        if manifest.get(name) != here:
-            different.append(f"{name.replace('_', ' ')} {manifest.get(name)} there, {here} here")
     if different:
         raise ValueError(
             f"--load {folder} cannot go on exactly: {'; '.join(different)}. Give the same, or --finetune for the "
             "weights alone"
         )
+    try:
+        counters, spread = manifest["counters"], manifest["layout"]
+        assert manifest["format"] == FORMAT and type(counters["optimizer_steps"]) is int
+        assert all(type(spread[name]) is int and spread[name] >= 0 for name in ("ranks", "zero_stage"))
+        assert type(spread["micro_batch_size"]) is int and spread["micro_batch_size"] > 0
+        if precision == "fp16":
+            assert all(type(counters["loss_scale"][name]) in (int, float) for name in training_state.LOSS_SCALE)
+    except (KeyError, TypeError, AssertionError):
+        raise ValueError(
+            f"{folder / MANIFEST} is of another version: --finetune and export take its weights, but no run goes on "
+            "from it"
+        ) from None
+    return manifest

@@ -91,6 +91,9 @@ class DataConfig:
     tokenizer: str | None = flag("Folder of the tokenizer that the corpus was made with.")
     split: str = flag("Documents for training, validation and test, as weights, in corpus order.", "969,30,1")
     data_cache_path: str | None = flag("Folder for sample maps; left out, they lie beside the corpus.")
+    stage_data_to: str | None = flag(
+        "Folder on each node's own disk: corpus and sample maps are copied there once a node, and read from there."
+    )
     seq_length: int | None = flag("Longest sample in word pieces, [CLS] and [SEP] included.")
     mask_prob: float | None = flag("Share of a sample's word pieces that the generator has to predict.")
     short_seq_prob: float = flag("Share of samples cut to a random shorter length.", 0.05)
@@ -106,12 +109,15 @@ class OptimizerConfig:
     train_iters: int | None = flag("Optimizer steps of the whole run; the learning rate reaches zero there.")
     lr: float | None = flag("Peak learning rate.")
     lr_warmup_iters: int | None = flag("Steps of linear warm-up, multiplied with the linear decay.")
+    optimizer: Literal["adam", "lamb"] = flag(
+        "Adam, or LAMB for batches of many thousand samples (ZeRO stage 0 with fp32 parameters only).", "adam"
+    )
     weight_decay: float = flag("Decoupled weight decay, not on biases and LayerNorm.", 0.01)
     clip_grad: float = flag("Largest global gradient norm; 0 turns clipping off.", 1.0)
-    adam_beta1: float = flag("Decay of Adam's first moment.", 0.9)
-    adam_beta2: float = flag("Decay of Adam's second moment.", 0.999)
-    adam_eps: float = flag("Added to the root of Adam's second moment.", 1e-6)
-    adam_bias_correction: bool = flag("Correct Adam's moments for their zero start; the reference does not.", False)
+    adam_beta1: float = flag("Decay of the first moment, of Adam and LAMB.", 0.9)
+    adam_beta2: float = flag("Decay of the second moment, of Adam and LAMB.", 0.999)
+    adam_eps: float = flag("Added to the root of the second moment, of Adam and LAMB.", 1e-6)
+    adam_bias_correction: bool = flag("Correct the moments for their zero start; the reference does not.", False)
 
 
 @dataclass
@@ -217,15 +223,19 @@ def require(condition: Any, sentence: str) -> None:
         raise ValueError(sentence)
 
 
+def largest_micro_batch(batch: int, world_size: int, limit: int = MICRO_BATCH_SIZE) -> int:
+    """The largest micro-batch up to the limit that divides a rank's share of the global batch."""
+    return next((size for size in range(limit, 0, -1) if batch // world_size % size == 0), 1)
+
+
 def batch_arithmetic(config: OptimizerConfig, world_size: int) -> tuple[int, int]:
     """Samples per micro-batch and micro-batches per rank and step.
 
-    A missing --micro-batch-size becomes the largest one up to MICRO_BATCH_SIZE that divides a rank's share.
+    A missing --micro-batch-size becomes the largest one that `largest_micro_batch` finds.
     Raises ValueError where global batch = micro-batch x ranks x accumulation has no whole solution.
     """
     batch = config.global_batch_size
-    share = batch // world_size
-    micro = config.micro_batch_size or next((m for m in range(MICRO_BATCH_SIZE, 0, -1) if share % m == 0), 1)
+    micro = config.micro_batch_size or largest_micro_batch(batch, world_size)
     if micro < 1 or batch % (micro * world_size):
         raise ValueError(
             f"--global-batch-size {batch} is not a multiple of --micro-batch-size {max(micro, 1)} x {world_size} ranks "

@@ -120,6 +120,21 @@ def zero_stage(settings: dict[str, Any]) -> int:
     return settings.get("zero_optimization", {}).get("stage", 0)
 
 
+def offloads_optimizer(settings: dict[str, Any]) -> bool:
+    """Whether moments and fp32 weights are kept, and the steps taken, on the CPU."""
+    return _offload_device(settings, "offload_optimizer") != "none"
+
+
+def check_optimizer(path: str | Path, settings: dict[str, Any], optimizer: str) -> None:
+    """Raise ValueError where LAMB would not see whole tensors in fp32: the norm of a slice is not the tensor's."""
+    stage, kept = zero_stage(settings), precision(settings)
+    if optimizer == "lamb" and (stage or kept not in ("fp32", "autocast")):
+        raise ValueError(
+            f"--optimizer lamb needs whole fp32 tensors, and {path} has ZeRO stage {stage} with {kept}: "
+            "give --deepspeed-config ds_configs/zero0_autocast.json or zero0_fp32.json, or use adam"
+        )
+
+
 def precision(settings: dict[str, Any]) -> str:
     """What parameters are kept in during forward and backward: "bf16", "fp16", "autocast" or "fp32"."""
     for key in ("bf16", "fp16"):
@@ -138,11 +153,31 @@ def _check_stage_and_precision(path: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{path}: zero_optimization.stage is {stage}; it must be 0, 1, 2 or 3")
     if _enabled(settings, "bf16") and _enabled(settings, "fp16"):
         raise ValueError(f"{path}: bf16 and fp16 are both enabled; keep one")
+    if half == "autocast" and settings["torch_autocast"].get("dtype", "bfloat16") != "bfloat16":
+        raise ValueError(f'{path}: torch_autocast.dtype must be "bfloat16"; for fp16 use the block "fp16"')
+    _check_offload(path, settings)
     if stage == 0 and half in ("bf16", "fp16"):
         raise ValueError(
             f"{path}: ZeRO stage 0 with {half} makes the first updates too small (a DeepSpeed defect); "
             "use stage 1, or fp32"
         )
+
+
+def _check_offload(path: Path, settings: dict[str, Any]) -> None:
+    stage = zero_stage(settings)
+    for key, lowest in (("offload_optimizer", 2), ("offload_param", 3)):
+        block = settings.get("zero_optimization", {}).get(key)
+        if block is not None and not isinstance(block, dict):
+            raise ValueError(f'{path}: "{key}" must hold an object such as {{"device": "cpu"}}')
+        device = _offload_device(settings, key)
+        if device not in ("none", "cpu"):
+            raise ValueError(f'{path}: {key}.device is {device!r}; it must be "cpu" or "none"')
+        if device == "cpu" and stage < lowest:
+            raise ValueError(f"{path}: {key} needs ZeRO stage {lowest} or above, and the stage is {stage}")
+
+
+def _offload_device(settings: dict[str, Any], key: str) -> str:
+    return (settings.get("zero_optimization", {}).get(key) or {}).get("device", "none")
 
 
 def _enabled(settings: dict[str, Any], key: str) -> bool:

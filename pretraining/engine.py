@@ -1,17 +1,17 @@
-"""Everything that touches DeepSpeed: ranks, ZeRO, precision, the optimizer step, shards, whole weights.
+"""Everything that touches DeepSpeed: ranks, ZeRO, precision, the optimizer step.
 
-Above this line an objective maps a micro-batch to a loss on one device; below it, everything is about ranks. No other
-file imports deepspeed.
+Above this line an objective maps a micro-batch to a loss on one device; below it, everything is about ranks. Only
+training_state.py, which takes an engine's weights and moments out and puts them in, imports deepspeed too.
 
 Steps: (1) `start_ranks` opens the process group; (2) `initialize` wraps objective and optimizer; (3) `train_step`
-runs the micro-batches of one optimizer step; (4) `save_shards`, `load_shards` and `whole_weights` serve checkpoints
-(checkpoint.py).
+runs the micro-batches of one optimizer step.
 """
 
 import io
 import logging
 import math
 import os
+import socket
 import time
 import warnings
 from collections.abc import Callable
@@ -25,17 +25,16 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
-from deepspeed.ops.adam import FusedAdam
-from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
 from torch import nn
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import OptimizerConfig
-from pretraining.ds_config import precision, zero_stage
+from pretraining.ds_config import offloads_optimizer, precision, zero_stage
 from pretraining.masking import hash_bits
 from pretraining.metrics import add_sums
 from pretraining.objectives import Sums
-from pretraining.optim import parameter_groups
+from pretraining.optim import Lamb, parameter_groups
 
 STREAM_DROPOUT = 9
 TIMEOUT_MINUTES = 30  # of a collective: longer than the slowest checkpoint, shorter than a wasted night
@@ -55,6 +54,7 @@ class Engine:
     device: torch.device
     rank: int
     world_size: int
+    micro_batch_size: int
     accumulation: int
     stage: int
     precision: str
@@ -72,7 +72,8 @@ def start_ranks() -> tuple[int, int, torch.device]:
     device = torch.device(accelerator.device_name(local_rank) if accelerator.device_name() == "cuda" else "cpu")
     if device.type == "cuda":
         accelerator.set_device(local_rank)
-    _break_stale_locks()
+    if local_rank == 0:
+        _break_stale_locks()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # DeepSpeed 0.19 calls collectives by names that torch 2.13 has replaced: every rank would say so.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
@@ -111,15 +112,17 @@ def initialize(
     objective: nn.Module, optimizer: OptimizerConfig, merged: dict[str, Any], device: torch.device
 ) -> Engine:
     """Wrap an objective for training under the merged DeepSpeed JSON; weights come from rank 0."""
-    adam = FusedAdam(
-        parameter_groups(objective.to(device), optimizer.weight_decay),
-        lr=0.0,
-        bias_correction=optimizer.adam_bias_correction,
-        betas=(optimizer.adam_beta1, optimizer.adam_beta2),
-        eps=optimizer.adam_eps,
-    )
+    # On CPUs, FusedAdam is compiled from the same source as DeepSpeedCPUAdam, which offloading from a GPU needs.
+    adam = DeepSpeedCPUAdam if offloads_optimizer(merged) and device.type == "cuda" else FusedAdam
     with redirect_stdout(io.StringIO()):
-        wrapped, *_ = deepspeed.initialize(model=objective, optimizer=adam, config=merged)
+        steps = {"adam": adam, "lamb": Lamb}[optimizer.optimizer](
+            parameter_groups(objective.to(device), optimizer.weight_decay),
+            bias_correction=optimizer.adam_bias_correction,
+            betas=(optimizer.adam_beta1, optimizer.adam_beta2),
+            eps=optimizer.adam_eps,
+        )
+        merged = merged | {"zero_force_ds_cpu_optimizer": device.type == "cuda"}
+        wrapped, *_ = deepspeed.initialize(model=objective, optimizer=steps, config=merged)
     _forget_shared_memory()  # DeepSpeed opened its own only now where somebody else opened the process group
     if hasattr(getattr(wrapped.optimizer, "loss_scaler", None), "raise_error_at_min_scale"):
         # At its smallest scale DeepSpeed would raise a bare Exception; FP16_SKIPS_ALLOWED ends such a run, with
@@ -130,6 +133,7 @@ def initialize(
         device,
         dist.get_rank(),
         dist.get_world_size(),
+        merged["train_micro_batch_size_per_gpu"],
         merged["gradient_accumulation_steps"],
         zero_stage(merged),
         precision(merged),
@@ -226,35 +230,24 @@ def on_rank_zero(work: Callable[[], None]) -> None:
         raise ValueError(outcome[0])
 
 
+def on_every_rank(work: Callable[[], Any]) -> Any:
+    """What this rank's call returns; a ValueError or OSError of any rank is raised as ValueError on all of them."""
+    result, outcomes = None, [None] * dist.get_world_size()
+    mine = None
+    try:
+        result = work()
+    except (ValueError, OSError) as error:
+        mine = f"{socket.gethostname()}: {error}"
+    dist.all_gather_object(outcomes, mine)
+    failed = [outcome for outcome in outcomes if outcome]
+    if failed:
+        raise ValueError(failed[0])
+    return result
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     dist.barrier()
-
-
-def whole_weights(engine: Engine) -> dict[str, torch.Tensor]:
-    """All weights in fp32 on the CPU by parameter name, tied ones once; every rank must call it, rank 0 gets them."""
-    weights = {}
-    for name, parameter in engine.module.named_parameters():
-        full = safe_get_full_fp32_param(parameter) if engine.stage else parameter.detach().float()
-        if engine.rank == 0:
-            weights[name] = full.cpu().contiguous().clone()
-    return weights
-
-
-def save_shards(engine: Engine, folder: Path) -> None:
-    """Write DeepSpeed's shards of all ranks (weights, moments, loss scale) into a new folder."""
-    engine.deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
-    if engine.rank == 0:
-        for script in folder.parent.glob(
-            "zero_to_*.py"
-        ):  # DeepSpeed's converters; weights.safetensors makes them needless
-            script.unlink()
-
-
-def load_shards(engine: Engine, folder: Path) -> None:
-    """Read what `save_shards` wrote; the checkpoint must have been verified (checkpoint.py): DeepSpeed unpickles it."""
-    loaded, _ = engine.deepspeed.load_checkpoint(str(folder.parent), tag=folder.name)
-    assert loaded is not None, f"DeepSpeed loaded nothing from {folder}"
 
 
 def close_ranks() -> None:

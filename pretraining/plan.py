@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pretraining.config import Config
-from pretraining.ds_config import precision, zero_stage
+from pretraining.ds_config import offloads_optimizer, precision, zero_stage
 from pretraining.fused import kernel_table
 from pretraining.model import EncoderShape, discriminator_shape, generator_shape
 
@@ -92,6 +92,11 @@ def describe_run(
     optimizer, device = config.optimizer, "cuda" if torch.cuda.is_available() else "cpu"
     tokens = optimizer.train_iters * optimizer.global_batch_size * config.data.seq_length
     work = tokens * training_flops_per_token(config, vocab_size, config.data.seq_length)
+    kernels = kernel_table(device, optimizer.adam_bias_correction)
+    if optimizer.optimizer == "lamb":
+        kernels[-1] = ("optimizer", "Lamb", "ours, on whole fp32 tensors")
+    elif offloads_optimizer(merged):
+        kernels[-1] = ("optimizer", "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it")
     memory = state_bytes(total, merged, world_size), activation_bytes(config, merged, micro)
     lines = [
         f"{config.model.preset} {config.model.objective}, vocabulary {vocab_size:,}, length {config.data.seq_length}",
@@ -104,7 +109,7 @@ def describe_run(
         "memory of a rank, estimated: "
         f"{memory[0] / GIB:.2f} GiB states + up to {memory[1] / GIB:.2f} GiB activations",
         "kernels",
-        table(kernel_table(device, optimizer.adam_bias_correction)),
+        table(kernels),
     ]
     if config.run.dry_run:
         lines += ["DeepSpeed JSON", json.dumps(merged, indent=2)]

@@ -15,24 +15,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from pretraining import checkpoint
+from pretraining import checkpoint, training_state
 from pretraining import engine as engine_module
 from pretraining.config import Config, batch_arithmetic
 from pretraining.corpus.index import check_tokenizer
-from pretraining.corpus.indexed import IndexedCorpus
+from pretraining.corpus.indexed import IndexedCorpus, corpus_path
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 from pretraining.data import Samples, rank_share, training_steps
-from pretraining.ds_config import find_ds_config, load_ds_config, merge_ds_config
+from pretraining.ds_config import check_optimizer, find_ds_config, load_ds_config, merge_ds_config, precision
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
-from pretraining.hf_weights import load_published_weights
 from pretraining.metrics import add_sums, summarize
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
+from pretraining.resume import find_resume, load_before_engine
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
 from pretraining.sample_map import (
     SPECIALS_PER_SAMPLE,
@@ -41,6 +39,7 @@ from pretraining.sample_map import (
     sample_map_path,
     split_documents,
 )
+from pretraining.staging import stage_files
 from pretraining.stopping import StopRequest
 
 
@@ -61,6 +60,16 @@ def open_corpus(config: Config) -> Corpus:
     return Corpus(IndexedCorpus(config.data.data_path), vocabulary_size(tokenizer), facts)
 
 
+def stage_corpus(config: Config, corpus: Corpus) -> None:
+    """Read the corpus from a copy on this node's own disk, where --stage-data-to names one."""
+    prefix, folder = config.data.data_path, config.data.stage_data_to
+    if folder:
+        sources = {corpus_path(prefix, end): corpus.facts[f"{end[1:]}_sha256"] for end in (".bin", ".idx")}
+        name = f"{Path(prefix).name}.{corpus.facts['bin_sha256'][:16]}"
+        copies = engine_module.on_every_rank(lambda: stage_files(sources, folder, name))
+        corpus.indexed = IndexedCorpus(copies / Path(prefix).name)
+
+
 def open_samples(config: Config, corpus: Corpus, split: str) -> Samples:
     """Samples of a split; rank 0 builds the sample map, the others wait for it."""
     data = config.data
@@ -68,6 +77,9 @@ def open_samples(config: Config, corpus: Corpus, split: str) -> Samples:
     cut = (data.seq_length - SPECIALS_PER_SAMPLE, data.short_seq_prob, config.run.seed)
     path = sample_map_path(data.data_path, data.data_cache_path, corpus.facts["idx_sha256"], documents, cut)
     engine_module.on_rank_zero(lambda: build_sample_map(corpus.indexed, path, documents, cut))
+    if data.stage_data_to:
+        staged = engine_module.on_every_rank(lambda: stage_files({path: None}, data.stage_data_to, f"{path.name}.d"))
+        path = staged / path.name
     return Samples(
         corpus.indexed,
         open_sample_map(path),
@@ -76,29 +88,6 @@ def open_samples(config: Config, corpus: Corpus, split: str) -> Samples:
         data.one_segment_prob,
         config.run.seed,
     )
-
-
-def load_before_engine(config: Config, objective: torch.nn.Module, vocab_size: int) -> None:
-    """Fill the objective with the weights that --init-from or --finetune name; a resume comes after the engine."""
-    if config.run.init_from:
-        load_published_weights(config.run.init_from, objective, config, vocab_size)
-    if config.run.finetune:
-        checkpoint.load_weights(checkpoint.find_checkpoint(config.run.load), objective)
-
-
-def resume(config: Config, engine: engine_module.Engine, facts: dict[str, str]) -> int:
-    """Go on from --load. Returns the step to go on from; 0 where --load equals --save and no run is there yet."""
-    run = config.run
-    if not run.load or run.finetune:
-        return 0
-    same_folder = run.save and Path(run.load).resolve() == Path(run.save).resolve()
-    if same_folder and not checkpoint.has_run(Path(run.save)):
-        return 0
-    folder = checkpoint.find_checkpoint(run.load)
-    checkpoint.refuse_other_run(folder, config, facts, engine)
-    engine_module.on_rank_zero(lambda: checkpoint.verify_shards(folder))
-    engine_module.load_shards(engine, folder / checkpoint.SHARDS)
-    return checkpoint.read_manifest(folder)["step"]
 
 
 def refuse_overwriting(config: Config) -> None:
@@ -223,10 +212,13 @@ def train(config: Config) -> int:
     """Run this rank's part of the training. Returns the exit status; raises ValueError for users' mistakes."""
     config.run.deepspeed_config = find_ds_config(config.run.deepspeed_config)
     settings = load_ds_config(config.run.deepspeed_config)
+    check_optimizer(config.run.deepspeed_config, settings, config.optimizer.optimizer)
     corpus = open_corpus(config)
     map_rank_variables(os.environ)
     refuse_partial_launch(os.environ)
     world_size = int(os.environ["WORLD_SIZE"])
+    resume = find_resume(config, corpus.facts, precision(settings), world_size)
+    first_step = resume.step if resume else 0
     micro, accumulation = batch_arithmetic(config.optimizer, world_size)
     merged = merge_ds_config(settings, micro, accumulation, world_size, config.optimizer.clip_grad)
     objective = build_objective(config.model, corpus.vocab_size, config.run.seed)
@@ -235,18 +227,22 @@ def train(config: Config) -> int:
             print(describe_run(config, objective, merged, world_size))
         return EXIT_FINISHED
     refuse_overwriting(config)
-    load_before_engine(config, objective, corpus.vocab_size)
 
     rank, _, device = engine_module.start_ranks()
+    load_before_engine(config, objective, corpus.vocab_size, resume)
+    stage_corpus(config, corpus)
     splits = open_samples(config, corpus, "training"), None
     if config.run.eval_iters:
         splits = splits[0], open_samples(config, corpus, "validation")
     engine = engine_module.initialize(objective, config.optimizer, merged, device)
-    first_step = resume(config, engine, corpus.facts)
+    if resume:
+        training_state.load_state(engine, resume.folder, resume.counters)
     # Nothing is written under --save before everything that can be refused has been looked at.
     engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged))
     if rank == 0:
         print(describe_run(config, objective, merged, world_size, first_step), flush=True)
+        if resume and (moved := resume.describe_move(checkpoint.layout(engine))):
+            print(moved, flush=True)
     trainer = Trainer(config, engine, splits, corpus.facts, first_step)
     try:
         return trainer.run()

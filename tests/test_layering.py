@@ -23,6 +23,7 @@ ORDER = (
     ("batch",),
     ("ranks",),
     ("stopping",),
+    ("staging",),
     ("masking",),
     ("sample_map",),
     ("data",),
@@ -34,16 +35,18 @@ ORDER = (
     ("ds_config",),
     ("plan",),
     ("engine",),
+    ("training_state",),
     ("checkpoint",),
     ("run_log",),
     ("hf_weights",),
+    ("resume",),
     ("evaluation",),
     ("train", "export"),
 )
 
 # Packages that only the named files (or folders, with a closing slash) may import.
 FENCES = {
-    "deepspeed": ("pretraining/engine.py", "benchmarks/", "tests/"),
+    "deepspeed": ("pretraining/engine.py", "pretraining/training_state.py", "benchmarks/", "tests/"),
     "apex": ("pretraining/fused.py", "benchmarks/", "tests/"),
     "transformers": (
         "pretraining/export.py",

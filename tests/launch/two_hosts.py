@@ -4,8 +4,8 @@
         hosts.command(0, ["torchrun", ...])     # the words that run a command on the first host
         hosts.cut(1)                            # pull the second host's cable
 
-Needs root, `ip`, and for ssh also `sshd` and `pdsh`; skips with a reason where they are missing. The interface bears the
-same name on both sides, because GLOO_SOCKET_IFNAME is one value for all ranks.
+Needs root, `ip`, and for ssh also `sshd` and `pdsh`; skips with a reason where they are missing. The interface bears
+the same name on both sides, because GLOO_SOCKET_IFNAME is one value for all ranks.
 """
 
 import os

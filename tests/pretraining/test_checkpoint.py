@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pretraining import checkpoint
-from pretraining import engine as engine_module
+from pretraining import checkpoint, training_state
 from pretraining.run_log import EXIT_STOPPED
 from tests.run_folders import differing_tensors, run_state
 from tests.tiny import make_corpus
@@ -32,19 +31,23 @@ def two_ranks(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def verify(folder: Path) -> None:
+    checkpoint.verify_files(folder, checkpoint.read_manifest(folder))
+
+
 def names_in(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
 def delay_rank_one() -> None:
     """A hook: rank 1 comes to every save two seconds late."""
-    original = engine_module.save_shards
+    original = training_state.save_state
 
-    def save_shards(engine, folder):
+    def save_state(engine, folder):
         time.sleep(2.0 * engine.rank)
-        original(engine, folder)
+        return original(engine, folder)
 
-    engine_module.save_shards = save_shards
+    training_state.save_state = save_state
 
 
 def test_latest_is_not_visible_before_everything_else(corpus: Corpus, tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_latest_is_not_visible_before_everything_else(corpus: Corpus, tmp_path: 
     while None in run.statuses:
         if (folder / "latest").exists():
             looks_after += 1
-            checkpoint.verify_shards(checkpoint.find_checkpoint(save))
+            verify(checkpoint.find_checkpoint(save))
         elif list(folder.glob("step_*.staging")):
             staging_seen += 1
             whole = [path for path in folder.glob("step_*") if not path.name.endswith(".staging")]
@@ -63,12 +66,12 @@ def test_latest_is_not_visible_before_everything_else(corpus: Corpus, tmp_path: 
     assert run.wait().statuses == [0, 0], run.report()
     assert staging_seen > 50  # of two seconds
     assert names_in(save) == ["latest", "step_00000002"]
-    shards = [path.name for path in (folder / "step_00000002" / "shards").iterdir()]
-    assert len([name for name in shards if name.endswith("optim_states.pt")]) == 2
+    tensors = sorted(path.name for path in (folder / "step_00000002").glob("*.safetensors"))
+    assert tensors == ["exp_avg.safetensors", "exp_avg_sq.safetensors", "weights.safetensors"]
 
 
 def kill_in_save(rank: int, step: int, where: str) -> None:
-    """A hook: this rank is killed while it saves this step: before or after its shard, or where `latest` is written."""
+    """A hook: this rank is killed in this step's save: before or after its part of it, or where `latest` is written."""
 
     def dying(original: Callable, doomed: Callable[..., bool], first: bool) -> Callable:
         def wrapped(*arguments):
@@ -89,9 +92,9 @@ def kill_in_save(rank: int, step: int, where: str) -> None:
     else:
 
         def doomed(engine, folder: Path) -> bool:
-            return engine.rank == rank and str(step) in folder.parent.name
+            return engine.rank == rank and str(step) in folder.name
 
-        engine_module.save_shards = dying(engine_module.save_shards, doomed, first=where == "before")
+        training_state.save_state = dying(training_state.save_state, doomed, first=where == "before")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_a_rank_killed_while_saving_leaves_the_checkpoint_before(
     assert run.statuses[1 - rank] not in (None, 0, 70, 75), run.report()
     assert run.left_in_memory() == []
     assert checkpoint.find_checkpoint(save).name == "step_00000002"
-    checkpoint.verify_shards(checkpoint.find_checkpoint(save))
+    verify(checkpoint.find_checkpoint(save))
     left_over = "step_00000004" if where == "latest" else "step_00000004.staging"
     assert names_in(save) == ["latest", "step_00000002", left_over]
     assert run_state(save)["status"] == "running"  # what a wrapper sees: neither finished nor stopped
@@ -135,7 +138,7 @@ def test_a_run_killed_in_its_first_save_can_start_again(corpus: Corpus, tmp_path
     assert names_in(save) == ["step_00000001.staging"]
     train(tmp_path / "out1", 1, flags)
     assert names_in(save) == ["latest", "step_00000001"]
-    checkpoint.verify_shards(checkpoint.find_checkpoint(save))
+    verify(checkpoint.find_checkpoint(save))
 
 
 def test_only_the_newest_are_kept(corpus: Corpus, tmp_path: Path) -> None:
@@ -154,5 +157,5 @@ def test_a_step_back_never_deletes_the_checkpoint_just_written(corpus: Corpus, t
     stop = partial(watch_steps, tmp_path / "seen", {(0, 3): signal.SIGTERM})
     train(tmp_path / "out1", 1, [*flags, *older], stop, status=EXIT_STOPPED)
     assert checkpoint.find_checkpoint(save).name == "step_00000003"
-    checkpoint.verify_shards(checkpoint.find_checkpoint(save))
+    verify(checkpoint.find_checkpoint(save))
     assert names_in(save) == ["latest", "step_00000003", "step_00000005"]

@@ -11,6 +11,7 @@ from pretraining.ds_config import (
     ALLOWED,
     OWNED_BY_FLAGS,
     REMOVED,
+    check_optimizer,
     find_ds_config,
     load_ds_config,
     merge_ds_config,
@@ -170,3 +171,32 @@ def test_precisions_by_what_is_enabled() -> None:
     assert precision({}) == precision({"bf16": {"enabled": False}}) == "fp32"
     assert precision({"fp16": {"enabled": True}}) == "fp16"
     assert precision({"torch_autocast": {"enabled": True}}) == "autocast"
+
+
+@pytest.mark.parametrize(
+    "zero, match",
+    [
+        ({"stage": 1, "offload_optimizer": {"device": "cpu"}}, "offload_optimizer needs ZeRO stage 2 or above"),
+        ({"stage": 2, "offload_param": {"device": "cpu"}}, "offload_param needs ZeRO stage 3 or above"),
+        ({"stage": 3, "offload_param": {"device": "nvme"}}, "offload_param.device is 'nvme'"),
+        ({"stage": 2, "offload_optimizer": "cpu"}, '"offload_optimizer" must hold an object such as {"device": "cpu"}'),
+    ],
+)
+def test_offload_that_would_not_happen_is_refused(tmp_path: Path, zero: dict, match: str) -> None:
+    refused(tmp_path, {"bf16": {"enabled": True}, "zero_optimization": zero}, match)
+
+
+def test_autocast_in_fp16_is_refused(tmp_path: Path) -> None:
+    """Its loss scale would be in no checkpoint."""
+    refused(tmp_path, {"torch_autocast": {"enabled": True, "dtype": "float16"}}, 'dtype must be "bfloat16"')
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_lamb_takes_whole_fp32_tensors_only(path: Path) -> None:
+    settings = load_ds_config(path)
+    check_optimizer(path, settings, "adam")
+    if path.stem in ("zero0_fp32", "zero0_autocast"):
+        check_optimizer(path, settings, "lamb")
+    else:
+        with pytest.raises(ValueError, match=f"--optimizer lamb needs whole fp32 tensors, and .*{path.name}"):
+            check_optimizer(path, settings, "lamb")

@@ -20,6 +20,7 @@ from pretraining.ds_config import load_ds_config, merge_ds_config
 from pretraining.metrics import summarize
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
+from pretraining.training_state import whole_tensors
 from tests.conftest import REPOSITORY
 from tests.tiny import VOCAB_SIZE, make_corpus, open_samples, tiny_config
 from tests.training_runs import on_ranks
@@ -72,7 +73,7 @@ def run_steps(config: Config, deepspeed_name: str) -> dict[str, Any]:
         losses.append(summarize(engine_module.reduce_sums(sums), (1.0, 50.0))["loss"])
         norms.append(norm)
         samples.append([batch.sample_ids for batch in batches])
-    weights = engine_module.whole_weights(engine)
+    weights = whole_tensors(engine)
     engine.deepspeed.destroy()
     return {"losses": losses, "norms": norms, "samples": samples, "weights": weights}
 
@@ -93,7 +94,7 @@ def run_poisoned(config: Config, deepspeed_name: str, kind: str) -> dict[str, An
     engine = make_engine(config, deepspeed_name)
     steps, message, poisoned_steps = batches_of(config, engine), "", 0
     engine_module.train_step(engine, next(steps), 1e-3, config.run.seed, 0)
-    before = engine_module.whole_weights(engine)
+    before = whole_tensors(engine)
     handle = engine.module.register_forward_hook(partial(poison, kind))
     while not message and poisoned_steps < 2 * engine_module.FP16_SKIPS_ALLOWED:
         batches = next(steps)
@@ -103,7 +104,7 @@ def run_poisoned(config: Config, deepspeed_name: str, kind: str) -> dict[str, An
         except engine_module.NonFiniteError as error:
             message = str(error)
     handle.remove()
-    after = engine_module.whole_weights(engine)
+    after = whole_tensors(engine)
     engine.deepspeed.destroy()
     return {
         "message": message,

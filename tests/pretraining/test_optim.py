@@ -6,7 +6,7 @@ from torch import nn
 
 from pretraining.config import PRESETS, OptimizerConfig
 from pretraining.objectives import build_objective
-from pretraining.optim import learning_rate, parameter_groups
+from pretraining.optim import Lamb, learning_rate, parameter_groups
 from pretraining.plan import count_parameters
 from tests.tiny import tiny_config
 
@@ -106,3 +106,57 @@ def test_decay_is_on_matrices_and_embeddings_only(objective_name: str) -> None:
 
 def test_optimizer_fields_are_flags_with_the_published_names() -> None:
     assert {"lr", "weight_decay", "clip_grad", "adam_eps", "lr_warmup_iters"} <= set(vars(OptimizerConfig()))
+
+
+def lamb_in_float64(weights: torch.Tensor, gradients: list, settings: dict) -> torch.Tensor:
+    """Algorithm 2 of You et al. (ICLR 2020) written out for one tensor, in float64; phi is the identity."""
+    x, m, v = weights.double(), torch.zeros_like(weights).double(), torch.zeros_like(weights).double()
+    beta1, beta2 = settings["betas"]
+    for step, gradient in enumerate(gradients, start=1):
+        g = gradient.double()
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+        scale = (1 - beta1**step, 1 - beta2**step) if settings["bias_correction"] else (1, 1)
+        r = (m / scale[0]) / ((v / scale[1]) ** 0.5 + settings["eps"])
+        direction = r + settings["weight_decay"] * x
+        norms = float((x**2).sum()) ** 0.5, float((direction**2).sum()) ** 0.5
+        ratio = norms[0] / norms[1] if settings["weight_decay"] and norms[0] > 0 and norms[1] > 0 else 1.0
+        x = x - settings["lr"] * ratio * direction
+    return x
+
+
+@pytest.mark.parametrize("bias_correction", [False, True])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("start", ["random", "zero"])
+def test_lamb_is_the_paper_s(bias_correction: bool, weight_decay: float, start: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    weights = torch.randn(7, 5, generator=generator) * (start == "random")
+    gradients = [torch.randn(7, 5, generator=generator) for _ in range(5)]
+    settings = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": weight_decay}
+    settings["bias_correction"] = bias_correction
+    parameter = nn.Parameter(weights.clone())
+    group = {"params": [parameter], "weight_decay": weight_decay}
+    optimizer = Lamb([group], bias_correction=bias_correction)
+    optimizer.param_groups[0]["lr"] = 0.1
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(parameter.double(), lamb_in_float64(weights, gradients, settings), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_lamb_is_deepspeed_s() -> None:
+    """DeepSpeed's kernel, which runs on GPUs only; its bounds of the ratio, 0.01 and 10, are not reached here."""
+    from deepspeed.ops.lamb import FusedLamb
+
+    generator = torch.Generator().manual_seed(6)
+    weights = torch.randn(33, 9, generator=generator).cuda()
+    pair = [nn.Parameter(weights.clone()) for _ in range(2)]
+    theirs = FusedLamb([pair[0]], lr=0.01, bias_correction=True, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01)
+    ours = Lamb([{"params": [pair[1]], "weight_decay": 0.01}], bias_correction=True)
+    ours.param_groups[0]["lr"] = 0.01
+    for _ in range(5):
+        gradient = torch.randn(33, 9, generator=generator).cuda()
+        for parameter, optimizer in zip(pair, (theirs, ours), strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(pair[1], pair[0], rtol=1e-4, atol=1e-5)

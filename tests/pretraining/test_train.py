@@ -177,5 +177,5 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(
     assert (state["status"], state["step"]) == ("invalid", 3)
     newest = checkpoint.find_checkpoint(save)
     assert newest.name == "step_00000002"
-    checkpoint.verify_shards(newest)
+    checkpoint.verify_files(newest, checkpoint.read_manifest(newest))
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights_of(save).values())

@@ -45,6 +45,8 @@ MISTAKES = {
     "absent published weights": ({"init_from": "{tmp}/absent"}, ["--init-from", "{tmp}/absent"]),
     "absent DeepSpeed JSON": ({"deepspeed_config": "{tmp}/absent.json"}, ["--deepspeed-config {tmp}/absent.json"]),
     "stage 0 in bf16": ({"deepspeed_config": "{tmp}/zero0_bf16.json"}, ["{tmp}/zero0_bf16.json", "stage 1"]),
+    "LAMB on slices": ({"optimizer": "lamb"}, ["--optimizer lamb", "zero1_bf16.json", "zero0_autocast.json"]),
+    "offload at stage 1": ({"deepspeed_config": "{tmp}/offload.json"}, ["{tmp}/offload.json", "stage 2 or above"]),
     "too long": ({"seq_length": 600}, ["--seq-length 600", "--max-position-embeddings"]),
     "negative seed": ({"seed": -1}, ["--seed"]),
     "save is a file": ({"save": "{tmp}/file"}, ["--save {tmp}/file"]),
@@ -56,6 +58,8 @@ def test_mistakes_end_in_one_sentence_and_write_nothing(corpus: Corpus, tmp_path
     cut = shutil.copytree(corpus[0].parent, tmp_path / "cut")
     (cut / "c.bin").write_bytes((cut / "c.bin").read_bytes()[:-2])
     (tmp_path / "zero0_bf16.json").write_text('{"bf16": {"enabled": true}, "zero_optimization": {"stage": 0}}')
+    offload = '{"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}}}'
+    (tmp_path / "offload.json").write_text(offload)
     (tmp_path / "file").write_text("")
     places = {"tmp": tmp_path, "other": other, "cut": cut, "corpus": corpus[0]}
 
