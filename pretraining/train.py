@@ -13,12 +13,14 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from pretraining import checkpoint
 from pretraining import engine as engine_module
+from pretraining.blend import BlendedSamples, parse_data_path, slots_of
 from pretraining.config import Config, batch_arithmetic
 from pretraining.corpus.index import check_tokenizer
 from pretraining.corpus.indexed import IndexedCorpus
@@ -46,36 +48,43 @@ from pretraining.stopping import StopRequest
 
 @dataclass
 class Corpus:
-    """The corpus, its tokenizer's size and what a later run must share with this one."""
+    """The corpora by prefix, their weights, the tokenizer's size and what a later run must share with this one."""
 
-    indexed: IndexedCorpus
+    indexed: dict[str, IndexedCorpus]
+    idx_sha256: dict[str, str]
+    weights: list[float] | None
     vocab_size: int
     facts: dict[str, str]
 
 
 def open_corpus(config: Config) -> Corpus:
     """Open and check corpus and tokenizer. Raises ValueError in one sentence."""
-    manifest = check_tokenizer(config.data.data_path, config.data.tokenizer)
+    prefixes, weights = parse_data_path(config.data.data_path)
+    manifests = {prefix: check_tokenizer(prefix, config.data.tokenizer) for prefix in prefixes}
     tokenizer = load_tokenizer(config.data.tokenizer)
-    facts = {name: manifest[name] for name in ("bin_sha256", "idx_sha256", "tokenizer_sha256")}
-    return Corpus(IndexedCorpus(config.data.data_path), vocabulary_size(tokenizer), facts)
+    names = ("bin_sha256", "idx_sha256")
+    facts = {name: " ".join(manifest[name] for manifest in manifests.values()) for name in names}
+    facts["tokenizer_sha256"] = manifests[prefixes[0]]["tokenizer_sha256"]
+    if len(prefixes) > 1:
+        facts["blend"] = " ".join(map(str, slots_of(weights))) if weights else "by number of samples"
+    hashes = {prefix: manifest["idx_sha256"] for prefix, manifest in manifests.items()}
+    indexed = {prefix: IndexedCorpus(prefix) for prefix in prefixes}
+    return Corpus(indexed, hashes, weights, vocabulary_size(tokenizer), facts)
 
 
 def open_samples(config: Config, corpus: Corpus, split: str) -> Samples:
     """Samples of a split; rank 0 builds the sample map, the others wait for it."""
-    data = config.data
-    documents = split_documents(data.split, corpus.indexed.num_documents, split)
+    data, parts = config.data, []
+    special = special_tokens(load_tokenizer(data.tokenizer))
     cut = (data.seq_length - SPECIALS_PER_SAMPLE, data.short_seq_prob, config.run.seed)
-    path = sample_map_path(data.data_path, data.data_cache_path, corpus.facts["idx_sha256"], documents, cut)
-    engine_module.on_rank_zero(lambda: build_sample_map(corpus.indexed, path, documents, cut))
-    return Samples(
-        corpus.indexed,
-        open_sample_map(path),
-        special_tokens(load_tokenizer(data.tokenizer)),
-        data.mask_prob,
-        data.one_segment_prob,
-        config.run.seed,
-    )
+    for prefix, indexed in corpus.indexed.items():
+        documents = split_documents(data.split, indexed.num_documents, split)
+        path = sample_map_path(prefix, data.data_cache_path, corpus.idx_sha256[prefix], documents, cut)
+        engine_module.on_rank_zero(partial(build_sample_map, indexed, path, documents, cut))
+        parts.append(
+            Samples(indexed, open_sample_map(path), special, data.mask_prob, data.one_segment_prob, config.run.seed)
+        )
+    return parts[0] if len(parts) == 1 else BlendedSamples(parts, corpus.weights)
 
 
 def load_before_engine(config: Config, objective: torch.nn.Module, vocab_size: int) -> None:

@@ -26,6 +26,7 @@ ORDER = (
     ("masking",),
     ("sample_map",),
     ("data",),
+    ("blend",),
     ("fused",),
     ("model",),
     ("metrics",),
