@@ -39,7 +39,7 @@ ORDER = (
     ("run_log",),
     ("hf_weights",),
     ("evaluation",),
-    ("train", "export"),
+    ("train", "export", "corpus_info"),
 )
 
 # Packages that only the named files (or folders, with a closing slash) may import.

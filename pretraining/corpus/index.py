@@ -135,11 +135,8 @@ def encode_chunk(chunk: Chunk) -> EncodedChunk:
     return EncodedChunk(tokens, lengths[kept], document_sentences[whole], b"".join(ids), id_lengths, counts)
 
 
-def check_tokenizer(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
-    """Return the manifest of the corpus PREFIX, once it is known that this tokenizer made it.
-
-    Raises ValueError if there is no manifest, if it describes another .bin, or if another tokenizer made it.
-    """
+def read_index_manifest(prefix: str | Path, tokenizer_folder: str | Path = "DIR") -> dict:
+    """Return the manifest of the corpus PREFIX. Raises ValueError if there is none, or it describes another .bin."""
     path = corpus_path(prefix, ".json")
     if not path.is_file():
         raise ValueError(
@@ -152,6 +149,15 @@ def check_tokenizer(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
     bin_path = corpus_path(prefix, ".bin")
     if not bin_path.is_file() or bin_path.stat().st_size != manifest["bin_bytes"]:
         raise ValueError(f"{bin_path} is not the file that {path} describes; make or copy the corpus again")
+    return manifest
+
+
+def check_tokenizer(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
+    """Return the manifest of the corpus PREFIX, once it is known that this tokenizer made it.
+
+    Raises ValueError as `read_index_manifest` does, and if another tokenizer made the corpus.
+    """
+    manifest = read_index_manifest(prefix, tokenizer_folder)
     made_with, given = manifest["tokenizer_sha256"], tokenizer_sha256(tokenizer_folder)
     if made_with != given:
         raise ValueError(
