@@ -174,12 +174,13 @@ def test_validation_takes_the_first_samples_of_each_corpus(corpora: Corpora, cou
 def test_a_training_on_a_blend_goes_on_exactly_and_refuses_other_weights(corpora: Corpora, tmp_path: Path) -> None:
     (large, tokenizer), (small, _) = corpora
     corpus = (f"0.5 {large} 0.5 {small}", tokenizer)
-    train(tmp_path / "out0", 1, flags_of(corpus, tmp_path / "whole", train_iters=4, save_interval=2))
+    settings = {"train_iters": 4, "split": "8,2,0"}
+    train(tmp_path / "out0", 1, flags_of(corpus, tmp_path / "whole", save_interval=2, **settings))
     halfway = tmp_path / "whole" / "checkpoints" / "step_00000002"
     assert json.loads((halfway / "manifest.json").read_text())["consumed_samples"] == 16
-    other = flags_of((f"0.6 {large} 0.4 {small}", tokenizer), tmp_path / "other", train_iters=4, load=halfway)
+    other = flags_of((f"0.6 {large} 0.4 {small}", tokenizer), tmp_path / "other", load=halfway, **settings)
     run = start_training(tmp_path / "out1", 1, other)
-    train(tmp_path / "out2", 1, flags_of(corpus, tmp_path / "resumed", train_iters=4, load=halfway))
+    train(tmp_path / "out2", 1, flags_of(corpus, tmp_path / "resumed", load=halfway, **settings))
     whole, resumed = (checkpoint.find_checkpoint(tmp_path / name) for name in ("whole", "resumed"))
     assert (whole / checkpoint.WEIGHTS).read_bytes() == (resumed / checkpoint.WEIGHTS).read_bytes()
     assert "blend 32768 32768 there, 39322 26214 here" in run.wait().mistake()
