@@ -33,7 +33,7 @@ from pretraining.corpus.indexed import CorpusWriter, corpus_path, token_dtype
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, tokenizer_sha256, vocabulary_size
 from pretraining.corpus.workers import map_in_order, usable_cores
 
-CHUNK_BYTES = 2 << 20  # of JSON lines; about a second of work
+CHUNK_BYTES = 512 << 10  # of JSON lines; less than a second of work, so that no worker waits long for the last one
 _BATCH_SENTENCES = 256  # encoded in one call; an encoding takes a hundred times the memory of its ids
 
 
