@@ -87,7 +87,10 @@ class ModelConfig:
 class DataConfig:
     """Corpus, samples and masks."""
 
-    data_path: str | None = flag("Prefix of the indexed corpus: PREFIX.bin, PREFIX.idx and PREFIX.json.")
+    data_path: str | list[str] | None = flag(
+        "Prefix of the indexed corpus: PREFIX.bin, PREFIX.idx and PREFIX.json. Several are blended: WEIGHT PREFIX "
+        "WEIGHT PREFIX ..., or prefixes alone, which count by their size."
+    )
     tokenizer: str | None = flag("Folder of the tokenizer that the corpus was made with.")
     split: str = flag("Documents for training, validation and test, as weights, in corpus order.", "969,30,1")
     data_cache_path: str | None = flag("Folder for sample maps; left out, they lie beside the corpus.")

@@ -36,7 +36,7 @@ from pretraining.sample_map import SPECIALS_PER_SAMPLE
 FEISTEL_ROUNDS = 4
 
 
-def permute(index: np.ndarray, size: int, seed: int, epoch: np.ndarray) -> np.ndarray:
+def permute(index: np.ndarray, size: int, seed: int, epoch: np.ndarray, stream: int = STREAM_ORDER) -> np.ndarray:
     """Pseudo-random permutation of range(size), another one for each epoch, evaluated at these indices only.
 
     A Feistel network permutes the next power of four; results outside the range are permuted again until they land
@@ -49,7 +49,7 @@ def permute(index: np.ndarray, size: int, seed: int, epoch: np.ndarray) -> np.nd
     while len(walking):
         left, right = value[walking] >> half, value[walking] & mask
         for number in range(FEISTEL_ROUNDS):
-            left, right = right, left ^ (hash_bits(seed, STREAM_ORDER, epoch[walking], number, right) & mask)
+            left, right = right, left ^ (hash_bits(seed, stream, epoch[walking], number, right) & mask)
         value[walking] = (left << half) | right
         walking = walking[value[walking] >= size]
     return value.astype(np.int64)
@@ -83,9 +83,18 @@ class Samples:
     mask_prob: float
     one_segment_prob: float
     seed: int
+    first_index: int = 0  # number of the first sample among those of a blend (blend.py)
 
     def __len__(self) -> int:
         return len(self.sample_map)
+
+    def draw(self, consumed_samples: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """(epochs, sample indices), int64 [G] each, of the global batch that begins after `consumed_samples`."""
+        return global_batch(consumed_samples, batch_size, len(self), self.seed)
+
+    def first(self, count: int) -> np.ndarray:
+        """Indices of the first samples, at most `count`: what validation uses."""
+        return np.arange(min(count, len(self)))
 
     def first_segment_lengths(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Word pieces of the first segment of each sample; the whole sample where it has one segment only.
@@ -94,8 +103,9 @@ class Samples:
         either side with equal chance; one sample in ten is not divided.
         """
         records = self.sample_map[indices]
-        undivided = uniforms(self.seed, STREAM_ONE_SEGMENT, epochs, indices) < self.one_segment_prob
-        straddler_first = uniforms(self.seed, STREAM_STRADDLE, epochs, indices) < 0.5
+        keys = (epochs, indices + self.first_index)
+        undivided = uniforms(self.seed, STREAM_ONE_SEGMENT, *keys) < self.one_segment_prob
+        straddler_first = uniforms(self.seed, STREAM_STRADDLE, *keys) < 0.5
         result = records["length"].astype(np.int64)
         for row in np.flatnonzero(~undivided):
             sentence, offset, length, target = records[row].item()
@@ -192,7 +202,7 @@ def training_steps(
     """A rank's micro-batches, step after step without end, prepared one step ahead by a thread."""
 
     def prepare(consumed: int) -> list[MaskedBatch]:
-        epochs, indices = global_batch(consumed, batch_size, len(samples), samples.seed)
+        epochs, indices = samples.draw(consumed, batch_size)
         batches = samples.micro_batches(epochs, indices, micro_batch_size, share)
         if torch.cuda.is_available():
             batches = [MaskedBatch(*(v.pin_memory() if isinstance(v, torch.Tensor) else v for v in b)) for b in batches]

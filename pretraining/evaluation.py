@@ -22,16 +22,18 @@ def validation_batches(
 ) -> Iterator[tuple[MaskedBatch, bool]]:
     """This rank's micro-batches of the validation samples and whether each counts.
 
-    batch_size: most samples to use, the map's first ones; the last micro-batch is smaller where they do not divide.
+    batch_size: most samples to use, the map's first ones (in a blend: each map's, by weight); the last micro-batch is
+    smaller where they do not divide.
     All ranks get the same number of micro-batches, as ZeRO-3 needs: where ranks do not divide them, the last is
     computed again and counts once.
     """
-    count = min(batch_size, len(samples))
+    chosen = samples.first(batch_size)
+    count = len(chosen)
     micro_batches = -(-count // micro_batch_size)
     for turn in range(-(-micro_batches // world_size)):
         number = turn * world_size + rank
         first = min(number, micro_batches - 1) * micro_batch_size
-        indices = np.arange(first, min(first + micro_batch_size, count))
+        indices = chosen[first : first + micro_batch_size]
         epochs = np.full_like(indices, EPOCH)
         yield samples.micro_batches(epochs, indices, len(indices), [0])[0], number < micro_batches
 

@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
                 text += f" Default: {item.default}."
             elif item.name in PRESETS["small"]:
                 text += " Default: the preset's."
-            if kind is bool:
+            if list[str] in get_args(item.type):
+                options.update(nargs="+", metavar="PREFIX")
+            elif kind is bool:
                 options["action"] = argparse.BooleanOptionalAction
             elif get_origin(kind) is Literal:
                 options["choices"] = get_args(kind)
@@ -60,6 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_arguments(arguments: list[str]) -> Config:
     """Command line -> filled-in and checked Config. Raises ValueError in one sentence."""
     values = vars(build_parser().parse_args(arguments))
+    # A flag that takes several words and got one is that word.
+    values = {name: v[0] if isinstance(v, list) and len(v) == 1 else v for name, v in values.items()}
     groups = {
         f.name: f.default_factory(**{item.name: values[item.name] for item in fields(f.default_factory)})
         for f in fields(Config)

@@ -27,6 +27,7 @@ ORDER = (
     ("masking",),
     ("sample_map",),
     ("data",),
+    ("blend",),
     ("fused",),
     ("model",),
     ("metrics",),
@@ -41,7 +42,7 @@ ORDER = (
     ("hf_weights",),
     ("resume",),
     ("evaluation",),
-    ("train", "export"),
+    ("train", "export", "corpus_info"),
 )
 
 # Packages that only the named files (or folders, with a closing slash) may import.

@@ -65,6 +65,8 @@ def write_manifest(prefix: str | Path, tokenizer_folder: str | Path, tokenizer: 
     lowercase, strip_accents = casing(tokenizer)
     manifest = {
         "stage": "index",
+        # From here to there, so that whoever moves both keeps it; the hash says whether it is still the same one.
+        "tokenizer": os.path.relpath(tokenizer_folder, corpus_path(prefix, "").parent),
         "tokenizer_sha256": tokenizer_sha256(tokenizer_folder),
         "vocab_size": vocabulary_size(tokenizer),
         "lowercase": lowercase,

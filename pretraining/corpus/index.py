@@ -5,8 +5,9 @@
 
 Steps of the first: cut the shards of the input into chunks of whole documents, the same ones for any number
 of workers; in each worker, cut the documents at line ends and encode the sentences; write the chunks in order
-to PREFIX.bin and PREFIX.idx; last, write the manifest PREFIX.json. Sentences and documents without a single
-word piece are dropped and counted.
+to PREFIX.bin and PREFIX.idx, each byte once, and the documents' ids to PREFIX.ids; last, write the manifest
+PREFIX.json, which holds those of all stages before. Sentences and documents without a single word piece are
+dropped and counted. What a killed run leaves (`.NAME.*.partial`) the next one overwrites.
 The second is for a corpus that Megatron's own tools made: see `pretraining.corpus.adopt`.
 """
 
@@ -22,15 +23,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import orjson
 from tokenizers import Tokenizer
 
 from pretraining.corpus.adopt import adopt, is_index_manifest, write_manifest
+from pretraining.corpus.document_ids import DocumentIdWriter
 from pretraining.corpus.documents import MANIFEST, list_shards, read_manifest, source_entry
 from pretraining.corpus.indexed import CorpusWriter, corpus_path, token_dtype
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, tokenizer_sha256, vocabulary_size
 from pretraining.corpus.workers import map_in_order, usable_cores
 
-CHUNK_BYTES = 2 << 20  # of JSON lines; about a second of work
+CHUNK_BYTES = 512 << 10  # of JSON lines; less than a second of work, so that no worker waits long for the last one
 _BATCH_SENTENCES = 256  # encoded in one call; an encoding takes a hundred times the memory of its ids
 
 
@@ -46,11 +49,13 @@ class Chunk:
 
 @dataclass
 class EncodedChunk:
-    """Word pieces, word pieces of each sentence, sentences of each document, and what was dropped."""
+    """What a chunk adds to the corpus, and what was dropped."""
 
     tokens: np.ndarray
-    sentence_lengths: np.ndarray
+    sentence_lengths: np.ndarray  # in word pieces
     document_sentences: np.ndarray
+    ids: bytes  # of the documents, each ended by a line feed
+    id_lengths: np.ndarray  # in bytes, with the line feed
     counts: Counter
 
 
@@ -68,18 +73,31 @@ def build_index(source: Path, tokenizer_folder: Path, prefix: str, workers: int)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     chunks = _chunks(source, os.fspath(tokenizer_folder))
     counts: Counter = Counter()
-    with CorpusWriter(prefix, vocabulary_size(tokenizer)) as writer:
-        for encoded in map_in_order(encode_chunk, chunks, workers=workers, description="index", unit="chunk"):
+    documents_of = dict.fromkeys((entry["name"] for entry in source_manifest["files"]), 0)
+    with CorpusWriter(prefix, vocabulary_size(tokenizer)) as writer, DocumentIdWriter(prefix) as id_writer:
+        encoded_chunks = map_in_order(encode_chunk, chunks, workers=workers, description="index", unit="chunk")
+        for chunk, encoded in zip(chunks, encoded_chunks, strict=True):
             writer.add(encoded.tokens, encoded.sentence_lengths, encoded.document_sentences)
+            id_writer.add(encoded.ids, encoded.id_lengths)
+            documents_of[chunk.shard.name] += len(encoded.document_sentences)
             counts.update(encoded.counts)
+        id_writer.finish()
+        if writer.tokens:
+            _unfinished(prefix).touch()  # from here on files without a manifest may be ours, whenever we are killed
         facts = writer.finish()
+        id_writer.rename()
     entry = {
         "stage": source_manifest["stage"],
         "documents": source_manifest["documents"],
         **source_entry(source / MANIFEST),
+        "manifest": source_manifest,
     }
-    facts |= {"sources": [entry], "counts": dict(sorted(counts.items()))}
-    return write_manifest(prefix, tokenizer_folder, tokenizer, facts)
+    # How many documents each shard gave, in order: with it, a document's number leads back to its file.
+    shards = [{"name": name, "documents": number} for name, number in documents_of.items()]
+    facts |= {"sources": [entry], "shards": shards, "counts": dict(sorted(counts.items()))}
+    manifest = write_manifest(prefix, tokenizer_folder, tokenizer, facts)
+    _unfinished(prefix).unlink()
+    return manifest
 
 
 def encode_chunk(chunk: Chunk) -> EncodedChunk:
@@ -87,7 +105,9 @@ def encode_chunk(chunk: Chunk) -> EncodedChunk:
     tokenizer, unk, dtype = _worker_tokenizer(chunk.tokenizer)
     sentences: list[str] = []
     sentences_read: list[int] = []  # of each document
-    for text in _read_texts(chunk):
+    ids: list[bytes] = []
+    for document_id, text in _read_documents(chunk):
+        ids.append(document_id.encode("utf-8") + b"\n")
         lines = [line for line in text.split("\n") if line and not line.isspace()]
         sentences += lines
         sentences_read.append(len(lines))
@@ -95,9 +115,9 @@ def encode_chunk(chunk: Chunk) -> EncodedChunk:
     arrays, lengths = [np.zeros(0, dtype)], np.zeros(len(sentences), np.int32)
     for start in range(0, len(sentences), _BATCH_SENTENCES):
         batch = sentences[start : start + _BATCH_SENTENCES]
-        ids = [one.ids for one in tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
-        lengths[start : start + len(batch)] = [len(one) for one in ids]
-        arrays.append(np.fromiter(itertools.chain.from_iterable(ids), dtype))
+        pieces = [one.ids for one in tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
+        lengths[start : start + len(batch)] = [len(one) for one in pieces]
+        arrays.append(np.fromiter(itertools.chain.from_iterable(pieces), dtype))
     tokens = np.concatenate(arrays)
 
     document_of_sentence = np.repeat(np.arange(len(sentences_read)), sentences_read)
@@ -109,14 +129,14 @@ def encode_chunk(chunk: Chunk) -> EncodedChunk:
         dropped_sentences_no_word_pieces=int((~kept).sum()),
         unknown_word_pieces=int((tokens == unk).sum()),
     )
-    return EncodedChunk(tokens, lengths[kept], document_sentences[document_sentences > 0], counts)
+    whole = document_sentences > 0
+    ids = list(itertools.compress(ids, whole))
+    id_lengths = np.array([len(one) for one in ids], np.int64)
+    return EncodedChunk(tokens, lengths[kept], document_sentences[whole], b"".join(ids), id_lengths, counts)
 
 
-def check_tokenizer(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
-    """Return the manifest of the corpus PREFIX, once it is known that this tokenizer made it.
-
-    Raises ValueError if there is no manifest, if it describes another .bin, or if another tokenizer made it.
-    """
+def read_index_manifest(prefix: str | Path, tokenizer_folder: str | Path = "DIR") -> dict:
+    """Return the manifest of the corpus PREFIX. Raises ValueError if there is none, or it describes another .bin."""
     path = corpus_path(prefix, ".json")
     if not path.is_file():
         raise ValueError(
@@ -129,6 +149,15 @@ def check_tokenizer(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
     bin_path = corpus_path(prefix, ".bin")
     if not bin_path.is_file() or bin_path.stat().st_size != manifest["bin_bytes"]:
         raise ValueError(f"{bin_path} is not the file that {path} describes; make or copy the corpus again")
+    return manifest
+
+
+def check_tokenizer(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
+    """Return the manifest of the corpus PREFIX, once it is known that this tokenizer made it.
+
+    Raises ValueError as `read_index_manifest` does, and if another tokenizer made the corpus.
+    """
+    manifest = read_index_manifest(prefix, tokenizer_folder)
     made_with, given = manifest["tokenizer_sha256"], tokenizer_sha256(tokenizer_folder)
     if made_with != given:
         raise ValueError(
@@ -148,7 +177,8 @@ def _chunks(source: Path, tokenizer: str) -> list[Chunk]:
     ]
 
 
-def _read_texts(chunk: Chunk) -> Iterator[str]:
+def _read_documents(chunk: Chunk) -> Iterator[tuple[str, str]]:
+    """(id, text) of each document of a chunk."""
     with open(chunk.shard, "rb") as lines:
         if chunk.start > 0:
             # A line that reaches into the chunk belongs to an earlier one; it may even cover all of it.
@@ -157,14 +187,15 @@ def _read_texts(chunk: Chunk) -> Iterator[str]:
                 return
         while (place := lines.tell()) < chunk.end:
             try:
-                text = json.loads(lines.readline())["text"]
+                record = orjson.loads(lines.readline())
+                document_id, text = record["id"], record["text"]
             except (ValueError, KeyError, TypeError):
-                text = None
-            if not isinstance(text, str):
+                document_id = text = None
+            if not isinstance(text, str) or not isinstance(document_id, str) or "\n" in document_id:
                 raise ValueError(
                     f"{chunk.shard}, the line at byte {place:,}, is not a document; run the stage that wrote it again"
                 )
-            yield text
+            yield document_id, text
 
 
 @lru_cache(maxsize=1)
@@ -174,6 +205,11 @@ def _worker_tokenizer(folder: str) -> tuple[Tokenizer, int, np.dtype]:
     return tokenizer, special_tokens(tokenizer).unk, token_dtype(vocabulary_size(tokenizer))
 
 
+def _unfinished(prefix: str) -> Path:
+    """A file that is there while the finished files get their names."""
+    return corpus_path(prefix, "").parent / f".{Path(prefix).name}.unfinished"
+
+
 def _require_replaceable(prefix: str) -> None:
     """Refuse to replace anything but an earlier corpus of this stage."""
     if prefix.endswith("/") or Path(prefix).is_dir():
@@ -181,8 +217,8 @@ def _require_replaceable(prefix: str) -> None:
     manifest_path = corpus_path(prefix, ".json")
     if manifest_path.exists() and not is_index_manifest(manifest_path):
         raise ValueError(f"{manifest_path} was not made by this stage; choose another --output-prefix")
-    for path in (corpus_path(prefix, ".bin"), corpus_path(prefix, ".idx")):
-        if path.exists() and not manifest_path.exists():
+    for path in (corpus_path(prefix, suffix) for suffix in (".bin", ".idx", ".ids")):
+        if path.exists() and not manifest_path.exists() and not _unfinished(prefix).exists():
             raise ValueError(
                 f"{path} exists but {manifest_path} does not, so this stage did not make it; "
                 "remove it or choose another --output-prefix"
@@ -192,7 +228,7 @@ def _require_replaceable(prefix: str) -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pretraining.corpus.index",
-        description="Encode documents of one sentence a line into PREFIX.bin, PREFIX.idx and PREFIX.json.",
+        description="Encode documents of one sentence a line into PREFIX.bin, .idx, .ids and .json.",
     )
     parser.add_argument("--input", type=Path, metavar="DIR", help="The folder that the sentences stage wrote.")
     parser.add_argument(
@@ -205,7 +241,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output-prefix",
         metavar="PREFIX",
-        help="The corpus is written to PREFIX.bin, PREFIX.idx, PREFIX.json.",
+        help="The corpus is written to PREFIX.bin, PREFIX.idx, PREFIX.ids, PREFIX.json.",
     )
     parser.add_argument(
         "--workers",

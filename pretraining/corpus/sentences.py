@@ -151,9 +151,10 @@ def convert_shard(job: tuple[int, Path, bool], output: Path) -> tuple[dict, Coun
 
 def convert(sources: list[Path], output: Path, *, workers: int = 1) -> dict:
     """Split the documents of the folders, in this order, into sentences, in `output`; return the manifest."""
-    jobs = []
+    jobs, manifests = [], []
     for source in sources:
         manifest = read_manifest(source)
+        manifests.append(manifest)
         if manifest["stage"] == "sentences":
             raise ValueError(f"--input {source} was written by this stage already; use it as it is")
         jobs += [(shard, manifest["sentences"]) for shard in list_shards(source)]
@@ -164,7 +165,12 @@ def convert(sources: list[Path], output: Path, *, workers: int = 1) -> dict:
             stage.files.append(entry)
             stage.counts.update(counts)
         stage.sources = [
-            {**source_entry(source / MANIFEST), "name": f"{source.resolve().name}/{MANIFEST}"} for source in sources
+            {
+                **source_entry(source / MANIFEST),
+                "name": f"{source.resolve().name}/{MANIFEST}",
+                "manifest": manifest,
+            }
+            for source, manifest in zip(sources, manifests, strict=True)
         ]
     return read_manifest(output)
 

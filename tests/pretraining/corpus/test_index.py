@@ -118,7 +118,7 @@ def test_the_command_writes_every_sentence(repository, tmp_path, tokenizer_folde
         assert manifest[f"{suffix}_sha256"] == found["sha256"]
     assert manifest["bin_bytes"] == corpus_path(prefix, ".bin").stat().st_size
     assert check_tokenizer(prefix, tokenizer_folder) == manifest
-    assert sorted(path.name for path in prefix.parent.iterdir()) == ["v1.0.bin", "v1.0.idx", "v1.0.json"]
+    assert sorted(path.name for path in prefix.parent.iterdir()) == ["v1.0.bin", "v1.0.ids", "v1.0.idx", "v1.0.json"]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 50, 64, 1000, 1 << 20])
@@ -139,7 +139,8 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, tokenizer_folder, monk
     files = {}
     for workers in (1, 2, 3):
         build_index(source, tokenizer_folder, str(tmp_path / f"c{workers}"), workers)
-        files[workers] = [corpus_path(tmp_path / f"c{workers}", s).read_bytes() for s in (".bin", ".idx", ".json")]
+        suffixes = (".bin", ".idx", ".ids", ".json")
+        files[workers] = [corpus_path(tmp_path / f"c{workers}", s).read_bytes() for s in suffixes]
     assert files[1] == files[2] == files[3]
     assert read(tmp_path / "c2") == expected_ids(texts, tokenizer_folder)
 
@@ -161,8 +162,6 @@ def test_an_earlier_corpus_is_replaced_and_survives_a_failure(tmp_path, tokenize
             build_index(other, tokenizer_folder, prefix, workers=1)
     with pytest.raises(ValueError, match=r"c\.json is missing"):
         check_tokenizer(prefix, tokenizer_folder)
-    corpus_path(prefix, ".bin").unlink()
-    corpus_path(prefix, ".idx").unlink()
     build_index(other, tokenizer_folder, prefix, workers=1)
     build_index(source, tokenizer_folder, prefix, workers=1)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("c.*")} == before

@@ -1,0 +1,70 @@
+"""Where a corpus came from, read from its manifest PREFIX.json, which holds those of all stages before.
+
+Functions only; `python -m pretraining.corpus_info PREFIX` prints what they return.
+
+Steps: `describe_stages` goes back through the stages, a paragraph for each; `files_of_document` follows one document
+back: index -> shard of the last stage -> the shard that was made from -> the input file that was read.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+FILES_NAMED = 5  # input files that a paragraph names; the manifest has all
+
+
+def describe_stages(manifest: dict, depth: int = 0) -> Iterator[str]:
+    """Lines about a stage and those before it: counts, flags, versions, input files with sizes and checksums."""
+    indent, documents = "  " * depth, manifest.get("documents", 0)
+    yield f"{indent}stage {manifest['stage']}: {documents:,} documents kept"
+    counts = {name.replace("_", " "): number for name, number in manifest.get("counts", {}).items()}
+    if counts:
+        yield f"{indent}  counts: " + ", ".join(f"{name} {number:,}" for name, number in counts.items())
+    for title in ("options", "versions"):
+        if manifest.get(title):
+            yield f"{indent}  {title}: " + ", ".join(f"{name} {value}" for name, value in manifest[title].items())
+    stages = [source for source in manifest["sources"] if "manifest" in source]
+    files = [source for source in manifest["sources"] if "sha256" in source and "manifest" not in source]
+    for source in stages:
+        yield from describe_stages(source["manifest"], depth + 1)
+    if files:
+        yield f"{indent}  {len(files):,} input file(s), {sum(source['bytes'] for source in files):,} bytes"
+    for source in files[:FILES_NAMED]:
+        yield f"{indent}    {source['name']}  {source['bytes']:,} bytes  sha256 {source['sha256'][:16]}"
+    if len(files) > FILES_NAMED:
+        yield f"{indent}    ... and {len(files) - FILES_NAMED:,} more"
+
+
+def files_of_document(manifest: dict, document: int) -> list[str]:
+    """Lines naming the shards and the input file of a document of the index, as far back as the manifests go."""
+    if "shards" not in manifest:
+        return ["source: unknown, the corpus was adopted from other tools"]
+    ends = np.cumsum([shard["documents"] for shard in manifest["shards"]])
+    number = int(np.searchsorted(ends, document, side="right"))
+    lines, stage = [], manifest["sources"][0]["manifest"]
+    while True:
+        lines.append(f"{stage['stage']}: {_entry(stage['files'][number])}")
+        before = [source["manifest"] for source in stage["sources"] if "manifest" in source]
+        if not before or sum(len(one["files"]) for one in before) != len(stage["files"]):
+            return lines + _input_file(stage, number)
+        # A stage writes one shard for each that it reads, in the order of its sources.
+        for one in before:
+            if number < len(one["files"]):
+                stage = one
+                break
+            number -= len(one["files"])
+
+
+def _input_file(stage: dict, number: int) -> list[str]:
+    """The file that shard `number` was read from; all of them where a reader does not keep them apart."""
+    files = [source for source in stage["sources"] if "sha256" in source and "manifest" not in source]
+    if len(files) == len(stage["files"]):
+        files = [files[number]]
+    names = [f"input file: {_entry(source)}" for source in files[:FILES_NAMED]]
+    if len(files) > 1:
+        names.insert(0, f"one of {len(files):,} input files:")
+    return names
+
+
+def _entry(entry: dict) -> str:
+    return f"{entry['name']} (sha256 {entry['sha256'][:16]})"

@@ -1,0 +1,104 @@
+"""corpus_info: the counts of every stage, samples as the training sees them, traced to documents and files."""
+
+import gzip
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pretraining.corpus import pubmed, sentences
+from pretraining.corpus.index import build_index
+from pretraining.corpus.indexed import IndexedCorpus
+from tests.tiny import make_corpus, make_tokenizer, micro_batches, open_samples, tiny_config
+
+FLAGS = ("--seq-length", "16", "--split", "8,1,1")
+
+
+def record(pmid: int) -> str:
+    words = " ".join(f"w{(pmid * 7 + place) % 400}" for place in range(30))
+    return (
+        f"<PubmedArticle><MedlineCitation><PMID Version='1'>{pmid}</PMID><Article><ArticleTitle>w{pmid % 400}."
+        f"</ArticleTitle><Abstract><AbstractText>{words}.</AbstractText></Abstract></Article></MedlineCitation>"
+        "</PubmedArticle>"
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Three files of PubMed, ten records each, from XML to index."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "xml").mkdir()
+    for number in range(3):
+        records = "".join(record(1000 * number + place) for place in range(1, 11))
+        text = f"<PubmedArticleSet>{records}</PubmedArticleSet>"
+        (folder / "xml" / f"pubmed{number}.xml.gz").write_bytes(gzip.compress(text.encode()))
+    pubmed.convert([folder / "xml"], folder / "documents")
+    sentences.convert([folder / "documents"], folder / "sentences")
+    build_index(folder / "sentences", make_tokenizer(folder / "tokenizer"), str(folder / "c"), workers=1)
+    return folder / "c", folder / "tokenizer"
+
+
+def run(repository: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pretraining.corpus_info", *map(str, arguments)]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+
+
+def test_what_the_corpus_is_and_where_it_came_from(corpus: tuple[Path, Path], repository: Path) -> None:
+    result = run(repository, corpus[0], *FLAGS)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("30 documents, ")
+    stages = re.findall(r"stage (\w+): 30 documents kept", result.stdout)
+    assert stages == ["index", "sentences", "pubmed"]
+    assert "records 30" in result.stdout and "3 input file(s)" in result.stdout
+    assert all(f"pubmed{number}.xml.gz" in result.stdout for number in range(3))
+    assert len(re.findall(r"^sample ", result.stdout, re.MULTILINE)) == 5
+    assert result.stdout.count("MASK:") >= 5 and result.stdout.count("A: [CLS]") == 5
+
+
+def test_every_sample_is_traced_to_its_document_and_masked_as_in_the_training(
+    corpus: tuple[Path, Path], repository: Path
+) -> None:
+    samples = open_samples(tiny_config(*corpus, seq_length=16, split="8,1,1", mask_prob=0.15))
+    batch = next(
+        one for one in micro_batches(samples, 32, 1) if one.sample_ids[0][1] > len(samples) // 2
+    )  # not of the first file
+    (epoch, index), words = batch.sample_ids[0], IndexedCorpus(corpus[0])
+    document = np.searchsorted(words.document_starts, samples.sample_map[index]["sentence"], side="right") - 1
+    file, place = divmod(int(document), 10)
+    result = run(repository, corpus[0], "--sample", index, "--epoch", epoch, *FLAGS)
+    assert result.returncode == 0, result.stderr
+    assert str(1000 * file + place + 1) in re.search(r"document id: (.*)", result.stdout).group(1)
+    assert f"input file: pubmed{file}.xml.gz (sha256 " in result.stdout
+    shown = re.findall(r"\[(MASK|KEEP):(\S+)\]", result.stdout)
+    positions = batch.masked_positions.tolist()
+    mask = samples.special.mask
+    kinds = ["MASK" if batch.generator_ids[position] == mask else "KEEP" for position in positions]
+    assert [kind for kind, _ in shown] == kinds
+
+
+def test_an_adopted_corpus_says_so(tmp_path: Path, repository: Path) -> None:
+    prefix, tokenizer = make_corpus(tmp_path, documents=20)
+    (tmp_path / "c.json").unlink()
+    adopt = ["-m", "pretraining.corpus.index", "--adopt", str(prefix), "--tokenizer", str(tokenizer)]
+    subprocess.run([sys.executable, *adopt], cwd=repository, check=True, capture_output=True)
+    result = run(repository, prefix)
+    assert result.returncode == 0, result.stderr
+    assert "source: unknown, the corpus was adopted" in result.stdout
+
+
+@pytest.mark.parametrize("flags, complaint", [
+    (["--sample", "100000"], "--sample 100000 is not one of the"),
+    (["--tokenizer", "nowhere"], "nowhere is not a tokenizer folder"),
+    (["--seq-length", "3"], "--seq-length 3 is outside 4 to"),
+])  # fmt: skip
+def test_mistakes(corpus: tuple[Path, Path], repository: Path, flags: list[str], complaint: str) -> None:
+    result = run(repository, corpus[0], *flags)
+    assert result.returncode == 1 and complaint in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_corpus_that_is_not_there(tmp_path: Path, repository: Path) -> None:
+    result = run(repository, tmp_path / "c")
+    assert result.returncode == 1 and "c.json is missing" in result.stderr
