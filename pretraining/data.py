@@ -15,13 +15,13 @@ Shapes: T word pieces of a micro-batch, S its samples, M its masked positions, G
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pretraining.batch import MaskedBatch
 from pretraining.corpus.indexed import IndexedCorpus
-from pretraining.corpus.tokenizer import SpecialTokens
 from pretraining.masking import (
     STREAM_ONE_SEGMENT,
     STREAM_ORDER,
@@ -32,6 +32,9 @@ from pretraining.masking import (
     uniforms,
 )
 from pretraining.sample_map import SPECIALS_PER_SAMPLE
+
+if TYPE_CHECKING:  # only named: batches are made without the tokenizers library too (benchmarks/gpu.sh)
+    from pretraining.corpus.tokenizer import SpecialTokens
 
 FEISTEL_ROUNDS = 4
 
@@ -79,7 +82,7 @@ class Samples:
 
     corpus: IndexedCorpus
     sample_map: np.ndarray  # RECORD [number of samples]
-    special: SpecialTokens
+    special: "SpecialTokens"
     mask_prob: float
     one_segment_prob: float
     seed: int

@@ -65,22 +65,29 @@ class _DropoutFromWords(torch.autograd.Function):
     def forward(ctx: Any, values: torch.Tensor, probability: float) -> torch.Tensor:
         threshold = round(probability * 2**16)
         words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        keep = (words.view(torch.int16)[: values.numel()] >= threshold - 2**15).view(values.shape)
-        ctx.save_for_backward(keep)
-        ctx.scale = 2**16 / (2**16 - threshold)
-        return torch.where(keep, values * ctx.scale, 0)
+        keep = words.view(torch.int16)[: values.numel()] >= threshold - 2**15
+        # A product with a mask of the values' own type: torch.where takes 10 times as long on CPUs (NOTES.md).
+        mask = keep.view(values.shape).to(values.dtype)
+        scale = 2**16 / (2**16 - threshold)
+        ctx.scale = None
+        if values.dtype.itemsize < 4:
+            ctx.scale = scale  # applied in fp32: in the mask it would be rounded to 8 bits
+        else:
+            mask *= scale
+        ctx.save_for_backward(mask)
+        return values * mask if ctx.scale is None else (values * mask).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (keep,) = ctx.saved_tensors
-        return torch.where(keep, gradient * ctx.scale, 0), None
+        (mask,) = ctx.saved_tensors
+        return gradient * mask if ctx.scale is None else (gradient * mask).mul_(ctx.scale), None
 
 
 def dropout(values: torch.Tensor, probability: float) -> torch.Tensor:
     """Zero each value with this probability and scale up the others; the probability is rounded to 1/65536 on CPUs.
 
-    torch's own dropout draws one number for each value in turn on CPUs: 7.6 ns a value against 2.6 ns here, which was
-    15 % of a step of `small`. Both take their randomness from torch's default generator.
+    torch's own dropout draws one number for each value in turn on CPUs and costs several times as much forward
+    (benchmarks/NOTES.md). Both take their randomness from torch's default generator.
     """
     if probability == 0:
         return values
@@ -104,6 +111,52 @@ def at_least_fp32(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
+def softmax_weights(logits: torch.Tensor, columns: int, highest: torch.Tensor | None = None) -> torch.Tensor:
+    """exp(logit - highest of the row), [M, V] -> [M, columns]; columns beyond V weigh nothing: nobody can draw them.
+
+    Written straight into the padded table, without a copy; highest [M, 1] is computed where it is not given.
+    """
+    rows, vocabulary = logits.shape
+    highest = logits.amax(dim=-1, keepdim=True) if highest is None else highest
+    weights = logits.new_empty(rows, columns)
+    weights[:, vocabulary:] = 0
+    torch.sub(logits, highest, out=weights[:, :vocabulary]).exp_()
+    return weights
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy whose backward pass is one product; see `cross_entropy_sum`."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        wide = at_least_fp32(logits)
+        highest, best = wide.max(dim=-1, keepdim=True)
+        weights = softmax_weights(wide, wide.shape[1], highest)
+        totals = weights.sum(-1, keepdim=True)
+        of_target = wide.gather(1, targets.unsqueeze(1))
+        ctx.save_for_backward(weights, totals, targets)
+        ctx.dtype = logits.dtype
+        correct = (best.squeeze(1) == targets).sum()
+        ctx.mark_non_differentiable(correct)
+        return (totals.log() + highest - of_target).sum(), correct
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, None]:
+        weights, totals, targets = ctx.saved_tensors
+        result = weights * (gradient / totals)
+        result.scatter_add_(1, targets.unsqueeze(1), (-gradient).expand(len(targets), 1))
+        return result.to(ctx.dtype), None
+
+
+def cross_entropy_sum(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sum over rows of -log softmax(logits)[target], how many rows have their highest logit at the target).
+
+    logits [M, V] in any floating type, targets int64 [M]. Equal to F.cross_entropy(reduction="sum") and argmax, which
+    go over the logits twice as often: half precision is widened, the softmax and its gradient are one product each.
+    """
+    return _CrossEntropy.apply(logits, targets)
+
+
 def sample_inverse_cdf(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Exact categorical samples of softmax(logits), one per row, from one uniform number each.
 
@@ -112,9 +165,8 @@ def sample_inverse_cdf(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Te
     The inverse of the cumulative distribution at u: first the block of 128 ids, then the id inside it.
     """
     rows, vocabulary = logits.shape
-    logits = at_least_fp32(logits)
-    weights = torch.exp(logits - logits.amax(dim=-1, keepdim=True))
-    weights = F.pad(weights, (0, -vocabulary % SAMPLING_BLOCK)).view(rows, -1, SAMPLING_BLOCK)
+    weights = softmax_weights(at_least_fp32(logits), columns=vocabulary + -vocabulary % SAMPLING_BLOCK)
+    weights = weights.view(rows, -1, SAMPLING_BLOCK)
     block_sums = weights.sum(-1, dtype=torch.float64)
     block_ends = block_sums.cumsum(-1)
     target = uniforms.unsqueeze(1) * block_ends[:, -1:]

@@ -28,10 +28,12 @@ from pretraining.ds_config import find_ds_config, load_ds_config, merge_ds_confi
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
 from pretraining.hf_weights import load_published_weights
+from pretraining.meter import Meter, measure_peak_flops
 from pretraining.metrics import add_sums, summarize
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
+from pretraining.profiling import StepProfile
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
 from pretraining.sample_map import (
@@ -113,6 +115,14 @@ def refuse_overwriting(config: Config) -> None:
         raise ValueError(f"--save {save} holds a run already: give --load {save} to go on, or another folder")
 
 
+def rank_peak_flops(config: Config, engine: engine_module.Engine) -> float:
+    """FLOP/s that this rank's device could reach: stated by --peak-tflops, or measured in the precision of the run."""
+    if config.run.peak_tflops:
+        return config.run.peak_tflops * 1e12
+    dtype = {"fp32": torch.float32, "fp16": torch.float16}.get(engine.precision, torch.bfloat16)
+    return measure_peak_flops(engine.device, dtype)
+
+
 class Trainer:
     """The loop and what it needs; `run` returns the exit status."""
 
@@ -142,6 +152,10 @@ class Trainer:
         self.stop = StopRequest(config.run.exit_duration_in_mins)
         self.loss_weights = (config.model.generator_loss_weight, config.model.discriminator_loss_weight)
         self.saved_step = first_step
+        self.profile = StepProfile(self.folder / "profile" if config.run.profile and engine.rank == 0 else None)
+        vocab_size = engine.module.embeddings.word.num_embeddings
+        ranks = (engine.rank, engine.world_size)
+        self.meter = Meter(config, vocab_size, ranks, engine.world_size * rank_peak_flops(config, engine))
 
     def run(self) -> int:
         """Train to the last step or to a request to stop. Returns EXIT_FINISHED or EXIT_STOPPED."""
@@ -159,6 +173,9 @@ class Trainer:
             rate = learning_rate(self.step, self.config.optimizer.lr, self.config.optimizer.lr_warmup_iters, last)
             more, norm = engine_module.train_step(self.engine, batches, rate, run.seed, self.step)
             sums, self.step = add_sums(sums, more), self.step + 1
+            self.meter.add(batches)
+            if self.profile.advance():
+                self.log.say(f"profile {self.folder / 'profile'}: trace.json, operators.md")
             self.log.advance()
             if self.step % run.log_interval == 0 or self.step == last:
                 self._log(sums, rate, norm, (time.monotonic() - clock, waited))
@@ -183,11 +200,10 @@ class Trainer:
         return EXIT_FINISHED
 
     def _log(self, sums: engine_module.Sums, rate: float, norm: float, seconds: tuple[float, float]) -> None:
-        sums = engine_module.reduce_sums(sums)
+        sums = engine_module.reduce_sums(sums | self.meter.sums(self.engine.device))
         numbers = summarize(sums, self.loss_weights)
-        tokens = float(sums["tokens"])
-        numbers |= {"learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds[0]}
-        numbers |= {"data_wait_share": seconds[1] / seconds[0]}
+        numbers |= {"learning_rate": rate, "gradient_norm": norm}
+        numbers |= self.meter.numbers(sums, *seconds, self.step)
         self.log.write("train", self.step, numbers)
 
     def _validate(self) -> None:

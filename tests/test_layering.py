@@ -33,6 +33,7 @@ ORDER = (
     ("optim",),
     ("ds_config",),
     ("plan",),
+    ("meter", "profiling"),
     ("engine",),
     ("checkpoint",),
     ("run_log",),

@@ -11,6 +11,7 @@ from pretraining.fused import (
     attention_by_sample,
     attention_jagged,
     choose_attention,
+    cross_entropy_sum,
     dropout,
     kernel_table,
     sample_inverse_cdf,
@@ -210,3 +211,48 @@ def test_dropout_zeroes_at_its_rate_scales_the_rest_and_passes_the_same_gradient
     torch.manual_seed(1)
     assert torch.equal(dropout(values, 0.1), dropped)
     assert dropout(values, 0.0) is values
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_cross_entropy_and_its_gradient_equal_torch_s(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = (torch.randn(200, 1009, generator=generator, dtype=torch.float64) * 4).to(dtype).requires_grad_()
+    targets = torch.randint(1009, (200,), generator=generator)
+    targets[:50] = logits[:50].argmax(-1)
+    reference = logits.detach().clone().requires_grad_()
+    wide = reference if dtype == torch.float64 else reference.float()
+    expected = F.cross_entropy(wide, targets, reduction="sum")
+    (3 * expected).backward()
+    loss, correct = cross_entropy_sum(logits, targets)
+    (3 * loss).backward()
+    tolerance = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
+    assert loss.dtype == wide.dtype and loss.item() == pytest.approx(expected.item(), rel=min(tolerance, 1e-6))
+    assert correct.item() == (reference.argmax(-1) == targets).sum().item() >= 50
+    assert logits.grad.dtype == dtype
+    assert (logits.grad - reference.grad).abs().max() <= tolerance * reference.grad.abs().max()
+
+
+def test_ids_that_cannot_be_cost_nothing_and_get_no_gradient() -> None:
+    """Rows of -inf, as a vocabulary padded to a multiple has them."""
+    logits = torch.randn(20, 128, dtype=torch.float64)
+    logits[:, 100:] = -torch.inf
+    logits.requires_grad_()
+    targets = torch.arange(20)
+    loss, _ = cross_entropy_sum(logits, targets)
+    loss.backward()
+    assert loss.item() == pytest.approx(F.cross_entropy(logits[:, :100], targets, reduction="sum").item(), rel=1e-13)
+    assert not logits.grad[:, 100:].any() and logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_keeps_the_mean_in_every_type(dtype: torch.dtype) -> None:
+    """The scale 1.1111 is not rounded to bf16's 1.109."""
+    torch.manual_seed(2)
+    values = torch.full((100_000,), 256.0, dtype=dtype, requires_grad=True)
+    dropped = dropout(values, 0.1)
+    assert dropped.dtype == dtype
+    expected = torch.tensor(256.0 / 0.9).to(dtype)
+    assert torch.allclose(dropped[dropped != 0], expected, rtol=1e-4)
+    dropped.backward(torch.full_like(values, 2.0))
+    assert torch.allclose(values.grad[dropped != 0], torch.tensor(2.0 / 0.9).to(dtype), rtol=1e-4)
+    assert not values.grad[dropped == 0].any()
