@@ -225,7 +225,7 @@ def test_cross_entropy_and_its_gradient_equal_torch_s(dtype: torch.dtype) -> Non
     (3 * expected).backward()
     loss, correct = cross_entropy_sum(logits, targets)
     (3 * loss).backward()
-    tolerance = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
+    tolerance = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
     assert loss.dtype == wide.dtype and loss.item() == pytest.approx(expected.item(), rel=min(tolerance, 1e-6))
     assert correct.item() == (reference.argmax(-1) == targets).sum().item() >= 50
     assert logits.grad.dtype == dtype
