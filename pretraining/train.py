@@ -193,6 +193,9 @@ class Trainer:
                 )
                 self._state("stopped")
                 return EXIT_STOPPED
+        if self.profile.profiler is not None:
+            self.log.say("no profile: --profile takes 4 steps")
+        self.profile.close()
         if self.validation:
             self._validate()
         self._save()

@@ -70,9 +70,8 @@ def test_the_slowest_of_64_ranks_has_less_than_5_percent_more(micro_batch_size: 
     random, ranks = np.random.default_rng(0), 64
     rank_tokens = np.zeros((ranks, 20))
     for step in range(20):
-        lengths = np.clip(random.lognormal(5.45, 0.38, ranks * micro_batch_size * accumulation), 30, 512).astype(
-            np.int64
-        )
+        drawn = random.lognormal(5.45, 0.38, ranks * micro_batch_size * accumulation)
+        lengths = np.clip(drawn, 30, 512).astype(np.int64)
         dealt = lengths[deal(lengths, micro_batch_size)]
         for rank in range(ranks):
             rank_tokens[rank, step] = dealt[rank_share(rank, ranks, accumulation)].sum()
