@@ -48,11 +48,13 @@ def write_made_up_corpus(prefix: Path, documents: int, vocabulary: int) -> None:
         writer.finish()
 
 
-def open_text(corpus: str | None, folder: Path, vocabulary: int, length: int, mask_prob: float) -> Samples:
-    """Samples of at most `length` word pieces of a corpus, or of made-up documents; files of its own go into folder.
+def open_text(corpus: str | None, folder: Path, vocabulary: int, cut: tuple[int, float, bool]) -> Samples:
+    """Samples of a corpus, or of made-up documents; files of its own go into folder.
 
+    cut: (longest sample in word pieces, share of masked ones, whether to take only samples of that full length).
     Raises ValueError where the corpus is no corpus, or has more word pieces than the vocabulary.
     """
+    length, mask_prob, full_samples = cut
     prefix = Path(corpus) if corpus else folder / "made-up"
     if not corpus:
         write_made_up_corpus(prefix, DOCUMENTS, vocabulary)
@@ -60,9 +62,16 @@ def open_text(corpus: str | None, folder: Path, vocabulary: int, length: int, ma
     highest = int(indexed.tokens[: 1 << 22].max())
     if highest >= vocabulary:
         raise ValueError(f"{prefix}.bin has word piece {highest}, and --vocab-size is {vocabulary}: give a larger one")
-    path, cut = folder / "samples", (length - SPECIALS_PER_SAMPLE, 0.05, 0)
-    build_sample_map(indexed, path, (0, indexed.num_documents), cut)
-    return Samples(indexed, open_sample_map(path), SPECIAL, mask_prob, 0.1, 0)
+    path, settings = folder / "samples", (length - SPECIALS_PER_SAMPLE, 0.05, 0)
+    build_sample_map(indexed, path, (0, indexed.num_documents), settings)
+    sample_map = open_sample_map(path)
+    if full_samples:
+        sample_map = sample_map[sample_map["length"] == length - SPECIALS_PER_SAMPLE]
+        if not len(sample_map):
+            raise ValueError(
+                f"no document has {length} word pieces, which --full-samples needs: give a smaller --length"
+            )
+    return Samples(indexed, sample_map, SPECIAL, mask_prob, 0.1, 0)
 
 
 def steps(samples: Samples, batch_size: int, micro_batch_size: int) -> Iterator[list[MaskedBatch]]:

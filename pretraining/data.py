@@ -67,7 +67,7 @@ def global_batch(consumed_samples: int, batch_size: int, num_samples: int, seed:
 def deal(lengths: np.ndarray, micro_batch_size: int) -> np.ndarray:
     """Deal the samples of a global batch to micro-batches so that all have nearly the same number of word pieces.
 
-    Longest first, round by round, the longest sample left to the micro-batch with the fewest word pieces: with abstracts
+    Longest first, round by round, the longest one left to the micro-batch with the fewest word pieces: with abstracts
     the largest of 64 micro-batches of 4 has 3 % more than the mean (a draft, there and back: 8 %). lengths int64 [G];
     returns indices into it, int64 [G / micro_batch_size, micro_batch_size]. Independent of the number of ranks.
     """

@@ -92,6 +92,7 @@ def describe_run(
     optimizer, device = config.optimizer, "cuda" if torch.cuda.is_available() else "cpu"
     tokens = optimizer.train_iters * optimizer.global_batch_size * config.data.seq_length
     work = tokens * training_flops_per_token(config, vocab_size, config.data.seq_length)
+    dtype = {"fp32": torch.float32, "fp16": torch.float16}.get(precision(merged), torch.bfloat16)
     memory = state_bytes(total, merged, world_size), activation_bytes(config, merged, micro)
     lines = [
         f"{config.model.preset} {config.model.objective}, vocabulary {vocab_size:,}, length {config.data.seq_length}",
@@ -104,7 +105,7 @@ def describe_run(
         "memory of a rank, estimated: "
         f"{memory[0] / GIB:.2f} GiB states + up to {memory[1] / GIB:.2f} GiB activations",
         "kernels",
-        table(kernel_table(device, optimizer.adam_bias_correction)),
+        table(kernel_table(device, optimizer.adam_bias_correction, dtype, config.model.attention_dropout)),
     ]
     if config.run.dry_run:
         lines += ["DeepSpeed JSON", json.dumps(merged, indent=2)]

@@ -26,6 +26,8 @@ ORDER = (
     ("masking",),
     ("sample_map",),
     ("data",),
+    ("dropout",),
+    ("attention",),
     ("fused",),
     ("model",),
     ("metrics",),

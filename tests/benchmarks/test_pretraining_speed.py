@@ -79,14 +79,21 @@ def test_made_up_documents_are_as_long_as_abstracts() -> None:
 
 
 def test_samples_do_not_depend_on_the_micro_batch(tmp_path: Path) -> None:
-    samples = open_text(None, tmp_path, 300, 32, 0.15)
+    samples = open_text(None, tmp_path, 300, (32, 0.15, False))
     for whole, parts in itertools.islice(zip(steps(samples, 8, 8), steps(samples, 8, 2), strict=True), 3):
         assert len(parts) == 4
         assert sorted(whole[0].sample_ids) == sorted(key for part in parts for key in part.sample_ids)
 
 
+def test_full_samples_have_the_full_length(tmp_path: Path) -> None:
+    samples = open_text(None, tmp_path, 300, (32, 0.15, True))
+    assert {length for batch in next(steps(samples, 16, 4)) for length in batch.lengths} <= {31, 32}  # two [SEP] or one
+    with pytest.raises(ValueError, match="no document has 5000 word pieces"):
+        open_text(None, tmp_path / "other", 300, (5000, 0.15, True))
+
+
 def test_padding_keeps_every_word_piece(tmp_path: Path) -> None:
-    (batch,) = next(steps(open_text(None, tmp_path, 300, 32, 0.15), 8, 8))
+    (batch,) = next(steps(open_text(None, tmp_path, 300, (32, 0.15, False)), 8, 8))
     original, masked, types, labels, real = padded_inputs(batch, 40)
     assert original.shape == (8, 40)
     for padded, flat in ((original, batch.input_ids), (masked, batch.generator_ids), (types, batch.token_type_ids)):
@@ -102,7 +109,7 @@ def test_padding_keeps_every_word_piece(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_way_learns_what_it_sees_again_and_again(setting: Setting, tmp_path: Path) -> None:
     """Its steps are real ones: every weight with a gradient moves, and the loss falls."""
-    (batch,) = next(steps(open_text(None, tmp_path, 300, 32, 0.15), 8, 8))
+    (batch,) = next(steps(open_text(None, tmp_path, 300, (32, 0.15, False)), 8, 8))
     way = make_way(setting, tiny_config(), 300, torch.device("cpu"))
     for group in way.optimizer.param_groups:
         group["lr"] = 1e-3

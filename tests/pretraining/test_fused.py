@@ -5,15 +5,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pretraining import fused
+from pretraining.attention import Attention, attention_by_sample, attention_jagged
+from pretraining.dropout import dropout
 from pretraining.fused import (
     SAMPLING_BLOCK,
-    Attention,
-    attention_by_sample,
-    attention_jagged,
-    choose_attention,
     cross_entropy_sum,
-    dropout,
+    fault_of_attention,
     kernel_table,
+    nvidia_apex,
+    resolve_attention,
     sample_inverse_cdf,
 )
 
@@ -79,13 +80,40 @@ def test_dropout_of_attention_weights_keeps_their_mean() -> None:
 
 
 def test_the_choice_is_named_in_the_table() -> None:
-    assert choose_attention("cpu") is attention_by_sample and choose_attention("cuda") is attention_jagged
+    assert resolve_attention("cpu", torch.float32, True).run is attention_by_sample
+    choice = resolve_attention("cuda", torch.float32, True)
+    assert choice.run is attention_jagged
+    assert "varlen: no dropout" in choice.why and "flash_attn: half precision only" in choice.why
     for device in ("cpu", "cuda"):
-        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, bias_correction=True)}
-        assert rows["attention"][0] == choose_attention(device).__name__
+        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, True, torch.float32)}
+        assert rows["attention"][0] == resolve_attention(device, torch.float32, True).name
         assert rows["optimizer"][1].startswith("with bias correction")
         assert all(chosen and why for chosen, why in rows.values())
     assert kernel_table("cpu", bias_correction=False)[-1][2].startswith("no bias correction")
+
+
+def test_a_kernel_that_fails_or_differs_is_not_used() -> None:
+    def wrong(qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float) -> torch.Tensor:
+        return attention_by_sample(qkv, lengths, cu_seqlens, dropout) * 1.001
+
+    def broken(qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float) -> torch.Tensor:
+        raise RuntimeError("no kernel image\nfor this device")
+
+    def across(qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float) -> torch.Tensor:
+        return attention_by_sample(qkv, (sum(lengths),), cu_seqlens, dropout)
+
+    assert fault_of_attention(attention_jagged, "cpu", torch.float32) is None
+    assert "differs" in fault_of_attention(wrong, "cpu", torch.float32)
+    assert "differs" in fault_of_attention(across, "cpu", torch.bfloat16)
+    assert fault_of_attention(broken, "cpu", torch.float32) == "its self-test failed (RuntimeError: no kernel image)"
+
+
+def test_the_apex_of_pypi_is_recognised_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "installed", lambda module: module == "apex")  # a package without apex.optimizers
+    found, word = nvidia_apex()
+    assert not found and "Pyramid toolkit, not NVIDIA's: pip uninstall apex" in word
+    monkeypatch.setattr(fused, "installed", lambda module: False)
+    assert nvidia_apex() == (False, "not installed (optional; bash launch/install_apex.sh builds it)")
 
 
 def reference_ids(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
