@@ -48,7 +48,8 @@ for row in kernel_table("cuda", False, torch.bfloat16, 0.1):
 step 60 kernels "$python" -c "$kernels"
 ours() { # ours SIZE LENGTH BATCH SECONDS
     step "$4" "ours-$1-$2" "$python" -m benchmarks.pretraining_speed --size "$1" --length "$2" --no-peers \
-        --full-samples --batch-size "$3" --our-micro-batch "$3" --our-precision bf16 --rounds 10 --output "$output/ours-$1-$2.json"
+        --full-samples --batch-size "$3" --our-micro-batch "$3" --our-precision bf16 --rounds 10 \
+        --output "$output/ours-$1-$2.json"
 }
 ours base 512 64 75
 ours base 128 256 75

@@ -68,9 +68,7 @@ def open_text(corpus: str | None, folder: Path, vocabulary: int, cut: tuple[int,
     if full_samples:
         sample_map = sample_map[sample_map["length"] == length - SPECIALS_PER_SAMPLE]
         if not len(sample_map):
-            raise ValueError(
-                f"no document has {length} word pieces, which --full-samples needs: give a smaller --length"
-            )
+            raise ValueError(f"no document has {length} word pieces: give a smaller --length")
     return Samples(indexed, sample_map, SPECIAL, mask_prob, 0.1, 0)
 
 

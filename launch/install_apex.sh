@@ -31,7 +31,8 @@ wanted="$("$python" -c 'import torch; print(torch.version.cuda or "")')"
 [[ -n $wanted ]] || fail "the torch of $python is a build without CUDA; apex is for NVIDIA GPUs"
 compiler="${CUDA_HOME:+$CUDA_HOME/bin/}nvcc"
 command -v "$compiler" >/dev/null || fail "no nvcc was found; install the CUDA toolkit $wanted, or set CUDA_HOME"
-found="$("$compiler" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')"
+found="$("$compiler" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')" ||
+    fail "$compiler does not run; install the CUDA toolkit $wanted, or set CUDA_HOME"
 [[ ${found%%.*} == "${wanted%%.*}" ]] || fail "nvcc is CUDA $found and torch was built with $wanted; set CUDA_HOME"
 
 sources="$(mktemp -d)"
