@@ -56,6 +56,12 @@ class Row:
     flops: list[float] = field(default_factory=list)
     peak_bytes: int = 0
 
+    def add(self, other: "Row") -> None:
+        """Take over the measurements of another row."""
+        for name in ("seconds", "tokens", "samples", "flops"):
+            getattr(self, name).extend(getattr(other, name))
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+
     def rate(self) -> float:
         """Real word pieces a second, the median of the steps."""
         return statistics.median(t / s for t, s in zip(self.tokens, self.seconds, strict=True))
@@ -151,19 +157,19 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     precisions = dict.fromkeys([options.our_precision, *options.precision])
     rates = {name: [measure_peak_flops(device, DTYPES[name], clock)] for name in precisions}
     own, rows, ratios, left_out = Row(), {}, {}, []
-    for peer, variants in peer_settings(options) if not options.no_peers else [(None, [])]:
+    for peer, variants in [] if options.no_peers else peer_settings(options):
         if time.monotonic() > deadline:
             left_out += [variant.name() for variant in variants]
             continue
         measured = bench.run_group(ours, peer, variants)
         mine = measured.pop(ours[1])
-        for name in ("seconds", "tokens", "samples", "flops"):
-            getattr(own, name).extend(getattr(mine, name))
-        own.peak_bytes = max(own.peak_bytes, mine.peak_bytes)
+        own.add(mine)
         rows |= measured
         ratios |= {variant: mine.rate() / row.rate() for variant, row in measured.items()}
         for variant, row in measured.items():
             print(f"{variant.name()}: {row.rate():,.0f} word pieces/s, ours {mine.rate():,.0f}", file=sys.stderr)
+    if not own.seconds:
+        own = bench.run_group(ours, None, [])[ours[1]]
     for name in precisions:
         rates[name].append(measure_peak_flops(device, DTYPES[name], clock))
     best_rates = {name: max(measured) for name, measured in rates.items()}

@@ -136,9 +136,11 @@ def fault_of_attention(attention: Attention, device: str, dtype: torch.dtype) ->
             (attention_by_sample, plain.to(dtype).float(), bounds),
             (attention, plain.to(device, dtype), bounds.to(device)),
         ):
-            qkv = values.requires_grad_()
-            output = run(qkv, lengths, cu_seqlens, 0.0)
-            output.float().square().sum().backward()
+            # The first call may come from an evaluation, without gradients, or from under autocast.
+            with torch.enable_grad(), torch.autocast(device, enabled=False):
+                qkv = values.requires_grad_()
+                output = run(qkv, lengths, cu_seqlens, 0.0)
+                output.float().square().sum().backward()
             results.append((output.detach().float().cpu(), qkv.grad.float().cpu()))
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         return f"its self-test failed ({type(error).__name__}: {str(error).splitlines()[0][:60]})"
@@ -184,13 +186,14 @@ def seconds_of_layer_norm(run: Callable, device: str) -> tuple[float, torch.Tens
     """(seconds of 20 passes forward and backward, output) on values as a step has them."""
     values = torch.sin(torch.arange(8192 * 768, device=device).view(8192, 768).float()).requires_grad_()
     weight, bias = torch.ones(768, device=device), torch.zeros(768, device=device)
-    run(values, weight, bias, 1e-12).sum().backward()
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(20):
-        output = run(values, weight, bias, 1e-12)
-        output.sum().backward()
-    torch.cuda.synchronize()
+    with torch.enable_grad(), torch.autocast(device, enabled=False):
+        run(values, weight, bias, 1e-12).sum().backward()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(20):
+            output = run(values, weight, bias, 1e-12)
+            output.sum().backward()
+        torch.cuda.synchronize()
     return time.perf_counter() - began, output.detach()
 
 

@@ -31,7 +31,9 @@ def measure_peak_flops(
 ) -> float:
     """Floating-point operations a second of a square matrix product, the median of some; 2 n^3 operations each."""
     size = PRODUCT_SIZE[device.type]
-    left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    # Random numbers: constant ones let a GPU clock higher. From a generator of their own: dropout has torch's.
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
     torch.matmul(left, right)
     seconds = []
     for _ in range(repeats):

@@ -103,6 +103,8 @@ def test_a_kernel_that_fails_or_differs_is_not_used() -> None:
         return attention_by_sample(qkv, (sum(lengths),), cu_seqlens, dropout)
 
     assert fault_of_attention(attention_jagged, "cpu", torch.float32) is None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert fault_of_attention(attention_jagged, "cpu", torch.float32) is None
     assert "differs" in fault_of_attention(wrong, "cpu", torch.float32)
     assert "differs" in fault_of_attention(across, "cpu", torch.bfloat16)
     assert fault_of_attention(broken, "cpu", torch.float32) == "its self-test failed (RuntimeError: no kernel image)"
