@@ -132,7 +132,8 @@ def run_step(way: Way, batches: list[MaskedBatch], padded_to: int | None) -> tor
     nn.utils.clip_grad_norm_(targets, 1.0)
     way.optimizer.step()
     if way.masters:
-        torch._foreach_copy_(way.parameters, way.masters)
+        with torch.no_grad():
+            torch._foreach_copy_(way.parameters, way.masters)
     for parameter in way.parameters:
         parameter.grad = None
     return total
