@@ -143,6 +143,8 @@ class RunConfig:
     eval_iters: int = flag("Global batches of one validation; 0 turns validation off.", 10)
     tensorboard_dir: str | None = flag("Folder for TensorBoard events; left out: SAVE/tensorboard.")
     exit_duration_in_mins: float | None = flag("Save a checkpoint and stop after this many minutes.")
+    peak_tflops: float | None = flag("Peak TFLOP/s of one rank's device, for MFU; left out: measured at the start.")
+    profile: bool = flag("Write a trace and the ten costliest operators of steps 3 and 4 to SAVE/profile.", False)
     dry_run: bool = flag("Print parameters, batch arithmetic, DeepSpeed JSON, kernels and memory, and stop.", False)
 
 
@@ -196,6 +198,7 @@ class Config:
         micro = optimizer.micro_batch_size
         require(micro is None or micro > 0, f"--micro-batch-size is {micro}; give a number above 0, or leave it out")
         require(model.sampling_temperature > 0, "--sampling-temperature must be above 0")
+        require(run.peak_tflops is None or run.peak_tflops > 0, f"--peak-tflops {run.peak_tflops} must be above 0")
         require(run.log_interval > 0, f"--log-interval is {run.log_interval}; give 1 or more")
         for name in ("lr_warmup_iters", "save_interval", "eval_interval", "eval_iters", "keep_checkpoints", "seed"):
             value = getattr(optimizer if hasattr(optimizer, name) else run, name)

@@ -1,107 +1,90 @@
-"""The operations that have several implementations: which one runs here, and why; each beside its plain reference.
+"""The operations that have several implementations: which one runs here, and why; each has its plain reference.
 
-Steps: (1) `choose_attention` picks the attention for a device once; (2) `kernel_table` says what was picked and why
-not the others, for the start of a run and `--dry-run`; (3) the model calls `attention(...)`, the objective
-`sample_inverse_cdf(...)`.
+Steps: (1) `resolve_attention` and `resolve_layer_norm` pick an implementation for a device once: installed, equal to
+the reference on this device, and (apex) faster; (2) `kernel_table` says what was picked and why not the others, for the
+start of a run and `--dry-run`; (3) the model calls what was picked, the objective `cross_entropy_sum` and
+`sample_inverse_cdf`.
 
-Shapes: T word pieces of a micro-batch, H heads, D width of a head, S samples, M masked positions, V vocabulary.
+Shapes: T word pieces of a micro-batch, H heads, D width of a head, M masked positions, V vocabulary.
 """
 
+import functools
 import importlib.metadata
 import importlib.util
-import itertools
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
+
+from pretraining.attention import (
+    Attention,
+    attention_by_sample,
+    attention_flash_attn,
+    attention_jagged,
+    attention_varlen,
+)
 
 # Sums of exp(logit - max) run in float64 over blocks of this many ids: a plain fp32 cumulative sum over 30,000 ids ends
 # below its own total on up to 43 % of rows and can never draw thousands of rare ids (measured).
 SAMPLING_BLOCK = 128
 
 
-def attention_by_sample(
-    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout_probability: float
-) -> torch.Tensor:
-    """Reference attention within each sample: plain matrix products and softmax, samples of equal length at once.
-
-    qkv [T, 3, H, D] -> [T, H, D]. On CPUs this is also the fast one: their flash attention's backward pass is
-    slower than three matrix products at these lengths, and no padding is computed. Samples come longest first
-    (data.deal), and most are of full length, so that a few products serve a whole micro-batch.
-    """
-    heads, width = qkv.shape[2:]
-    runs = [(length, len(list(same))) for length, same in itertools.groupby(lengths)]
-    outputs = []
-    # split, not slices: its backward is one concatenation instead of one full-size gradient per sample.
-    for (length, count), samples in zip(runs, qkv.split([length * count for length, count in runs]), strict=True):
-        query, key, value = samples.view(count, length, 3, heads, width).permute(2, 0, 3, 1, 4)  # [count, H, L, D] each
-        scores = torch.matmul(query * width**-0.5, key.transpose(2, 3))
-        weights = dropout(F.softmax(scores, dim=-1), dropout_probability)
-        outputs.append(torch.matmul(weights, value).transpose(1, 2).reshape(count * length, heads, width))
-    return torch.cat(outputs)
-
-
-def attention_jagged(
-    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout_probability: float
-) -> torch.Tensor:
-    """Attention of all samples in one kernel over `cu_seqlens`: torch's scaled dot product on jagged nested tensors.
-
-    qkv [T, 3, H, D] -> [T, H, D]. On GPUs this runs flash attention in half precision, with dropout.
-    """
-    query, key, value = (
-        torch.nested.nested_tensor_from_jagged(
-            part.contiguous(), cu_seqlens.long(), min_seqlen=min(lengths), max_seqlen=max(lengths)
-        ).transpose(1, 2)
-        for part in qkv.unbind(1)
-    )
-    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability).transpose(1, 2).values()
-
-
-class _DropoutFromWords(torch.autograd.Function):
-    """Dropout from 16-bit parts of 64-bit random words; see `dropout`."""
-
-    @staticmethod
-    def forward(ctx: Any, values: torch.Tensor, probability: float) -> torch.Tensor:
-        threshold = round(probability * 2**16)
-        words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        keep = (words.view(torch.int16)[: values.numel()] >= threshold - 2**15).view(values.shape)
-        ctx.save_for_backward(keep)
-        ctx.scale = 2**16 / (2**16 - threshold)
-        return torch.where(keep, values * ctx.scale, 0)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (keep,) = ctx.saved_tensors
-        return torch.where(keep, gradient * ctx.scale, 0), None
-
-
-def dropout(values: torch.Tensor, probability: float) -> torch.Tensor:
-    """Zero each value with this probability and scale up the others; the probability is rounded to 1/65536 on CPUs.
-
-    torch's own dropout draws one number for each value in turn on CPUs: 7.6 ns a value against 2.6 ns here, which was
-    15 % of a step of `small`. Both take their randomness from torch's default generator.
-    """
-    if probability == 0:
-        return values
-    if probability == 1:
-        return values * 0
-    if values.device.type == "cpu":
-        return _DropoutFromWords.apply(values, probability)
-    return F.dropout(values, probability)
-
-
-Attention = Callable[[torch.Tensor, tuple[int, ...], torch.Tensor, float], torch.Tensor]
-
-
-def choose_attention(device_type: str) -> Attention:
-    """The attention for this kind of device."""
-    return attention_jagged if device_type == "cuda" else attention_by_sample
+def compute_dtype(precision: str) -> torch.dtype:
+    """The type of matrix products in a run whose DeepSpeed JSON says fp32, fp16, bf16 or autocast."""
+    return {"fp32": torch.float32, "fp16": torch.float16}.get(precision, torch.bfloat16)
 
 
 def at_least_fp32(values: torch.Tensor) -> torch.Tensor:
     """Half-precision values as fp32, for losses and sampling; fp32 and float64 stay as they are."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def softmax_weights(logits: torch.Tensor, columns: int, highest: torch.Tensor | None = None) -> torch.Tensor:
+    """exp(logit - highest of the row), [M, V] -> [M, columns]; columns beyond V weigh nothing: nobody can draw them.
+
+    Written straight into the padded table, without a copy; highest [M, 1] is computed where it is not given.
+    """
+    rows, vocabulary = logits.shape
+    highest = logits.amax(dim=-1, keepdim=True) if highest is None else highest
+    weights = logits.new_empty(rows, columns)
+    weights[:, vocabulary:] = 0
+    torch.sub(logits, highest, out=weights[:, :vocabulary]).exp_()
+    return weights
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy whose backward pass is one product; see `cross_entropy_sum`."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        wide = at_least_fp32(logits)
+        highest, best = wide.max(dim=-1, keepdim=True)
+        weights = softmax_weights(wide, wide.shape[1], highest)
+        totals = weights.sum(-1, keepdim=True)
+        of_target = wide.gather(1, targets.unsqueeze(1))
+        ctx.save_for_backward(weights, totals, targets)
+        ctx.dtype = logits.dtype
+        correct = (best.squeeze(1) == targets).sum()
+        ctx.mark_non_differentiable(correct)
+        return (totals.log() + highest - of_target).sum(), correct
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, None]:
+        weights, totals, targets = ctx.saved_tensors
+        result = weights * (gradient / totals)
+        result.scatter_add_(1, targets.unsqueeze(1), (-gradient).expand(len(targets), 1))
+        return result.to(ctx.dtype), None
+
+
+def cross_entropy_sum(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sum over rows of -log softmax(logits)[target], how many rows have their highest logit at the target).
+
+    logits [M, V] in any floating type, targets int64 [M]. Equal to F.cross_entropy(reduction="sum") and argmax, which
+    go over the logits twice as often: half precision is widened, the softmax and its gradient are one product each.
+    """
+    return _CrossEntropy.apply(logits, targets)
 
 
 def sample_inverse_cdf(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
@@ -112,9 +95,8 @@ def sample_inverse_cdf(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Te
     The inverse of the cumulative distribution at u: first the block of 128 ids, then the id inside it.
     """
     rows, vocabulary = logits.shape
-    logits = at_least_fp32(logits)
-    weights = torch.exp(logits - logits.amax(dim=-1, keepdim=True))
-    weights = F.pad(weights, (0, -vocabulary % SAMPLING_BLOCK)).view(rows, -1, SAMPLING_BLOCK)
+    weights = softmax_weights(at_least_fp32(logits), columns=vocabulary + -vocabulary % SAMPLING_BLOCK)
+    weights = weights.view(rows, -1, SAMPLING_BLOCK)
     block_sums = weights.sum(-1, dtype=torch.float64)
     block_ends = block_sums.cumsum(-1)
     target = uniforms.unsqueeze(1) * block_ends[:, -1:]
@@ -132,36 +114,142 @@ def last_positive(weights: torch.Tensor) -> torch.Tensor:
     return torch.where(weights > 0, columns, -1).amax(dim=1, keepdim=True)
 
 
+class Choice(NamedTuple):
+    """What runs, and why not the others."""
+
+    name: str
+    run: Callable
+    why: str
+
+
+def installed(module: str) -> bool:
+    """Whether a module could be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that would hold it
+        return False
+
+
+def fault_of_attention(attention: Attention, device: str, dtype: torch.dtype) -> str | None:
+    """Why this attention cannot be used on the device: it fails, or output or gradient differ from the reference's."""
+    generator = torch.Generator().manual_seed(0)
+    lengths, plain = (32, 16, 1), torch.randn(49, 3, 2, 64, generator=generator)
+    bounds = torch.tensor([0, 32, 48, 49], dtype=torch.int32)
+    results = []
+    try:
+        for run, values, cu_seqlens in (
+            (attention_by_sample, plain.to(dtype).float(), bounds),
+            (attention, plain.to(device, dtype), bounds.to(device)),
+        ):
+            # The first call may come from an evaluation, without gradients, or from under autocast.
+            with torch.enable_grad(), torch.autocast(device, enabled=False):
+                qkv = values.requires_grad_()
+                output = run(qkv, lengths, cu_seqlens, 0.0)
+                output.float().square().sum().backward()
+            results.append((output.detach().float().cpu(), qkv.grad.float().cpu()))
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
+        return f"its self-test failed ({type(error).__name__}: {str(error).splitlines()[0][:60]})"
+    tolerance = 2e-2 if dtype.itemsize < 4 else 1e-5  # of the largest value: bf16 has 8 bits
+    for expected, found in zip(*results, strict=True):
+        if not (found - expected).abs().max() <= tolerance * expected.abs().max():
+            return "its self-test differs from the reference"
+    return None
+
+
+@functools.cache
+def resolve_attention(device_type: str, dtype: torch.dtype, with_dropout: bool) -> Choice:
+    """The attention for this kind of device, this precision, and attention dropout or none."""
+    if device_type != "cuda":
+        return Choice("attention_by_sample", attention_by_sample, "no CPU kernel is faster backward")
+    half, reasons = dtype in (torch.bfloat16, torch.float16), []
+    for attention, module, excuse in (
+        (attention_varlen, "torch.nn.attention.varlen", "no dropout" if with_dropout else ""),
+        (attention_flash_attn, "flash_attn", ""),
+    ):
+        fault = excuse or (None if half else "half precision only")
+        fault = fault or (None if installed(module) else "not installed")
+        fault = fault or fault_of_attention(attention, device_type, dtype)
+        if fault is None:
+            return Choice(attention.__name__, attention, "; ".join(["one kernel over cu_seqlens", *reasons]))
+        reasons.append(f"{module}: {fault}")
+    return Choice("attention_jagged", attention_jagged, "; ".join(["one kernel over cu_seqlens", *reasons]))
+
+
+def layer_norm_apex(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """LayerNorm over the last axis by NVIDIA's apex, on GPUs."""
+    from apex.normalization.fused_layer_norm import fused_layer_norm_affine
+
+    return fused_layer_norm_affine(values, weight, bias, weight.shape, epsilon)
+
+
+def layer_norm_torch(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Reference LayerNorm over the last axis."""
+    return F.layer_norm(values, weight.shape, weight, bias, epsilon)
+
+
+def seconds_of_layer_norm(run: Callable, device: str) -> tuple[float, torch.Tensor]:
+    """(seconds of 20 passes forward and backward, output) on values as a step has them."""
+    values = torch.sin(torch.arange(8192 * 768, device=device).view(8192, 768).float()).requires_grad_()
+    weight, bias = torch.ones(768, device=device), torch.zeros(768, device=device)
+    with torch.enable_grad(), torch.autocast(device, enabled=False):
+        run(values, weight, bias, 1e-12).sum().backward()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(20):
+            output = run(values, weight, bias, 1e-12)
+            output.sum().backward()
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, output.detach()
+
+
+@functools.cache
+def resolve_layer_norm(device_type: str) -> Choice:
+    """torch's LayerNorm, or apex's on a GPU where it is installed, equal and faster."""
+    found, word = nvidia_apex()
+    plain = Choice("torch", layer_norm_torch, f"apex: {word}")
+    if device_type != "cuda" or not found:
+        return plain
+    try:
+        (ours, expected), (theirs, output) = (
+            seconds_of_layer_norm(run, device_type) for run in (layer_norm_torch, layer_norm_apex)
+        )
+    except (ImportError, RuntimeError, TypeError) as error:
+        return plain._replace(why=f"apex: its self-test failed ({type(error).__name__})")
+    if not torch.allclose(output, expected, atol=1e-5):
+        return plain._replace(why="apex: its self-test differs from the reference")
+    if theirs >= ours:
+        return plain._replace(why=f"apex takes {theirs / ours:.2f} times as long")
+    return Choice("apex", layer_norm_apex, f"torch takes {ours / theirs:.2f} times as long")
+
+
 def nvidia_apex() -> tuple[bool, str]:
     """Whether NVIDIA's apex is installed, and a word on it. The package named apex on PyPI is another program."""
-    if importlib.util.find_spec("apex") is None:
-        return False, "not installed (optional; build it from github.com/NVIDIA/apex)"
-    if importlib.util.find_spec("apex.optimizers") is None:
+    if not installed("apex"):
+        return False, "not installed (optional; bash launch/install_apex.sh builds it)"
+    if not installed("apex.optimizers"):
         return False, "the installed apex is PyPI's Pyramid toolkit, not NVIDIA's: pip uninstall apex"
     return True, f"version {importlib.metadata.version('apex')}"
 
 
-def kernel_table(device_type: str, bias_correction: bool) -> list[tuple[str, str, str]]:
+def kernel_table(
+    device_type: str, bias_correction: bool, dtype: torch.dtype = torch.bfloat16, attention_dropout: float = 0.1
+) -> list[tuple[str, str, str]]:
     """Rows (operation, what runs, why) for the start of a run; bias_correction: Adam's."""
-    chosen = choose_attention(device_type).__name__
-    attention = (
-        "one kernel over cu_seqlens, with dropout"
-        if chosen == "attention_jagged"
-        else "no CPU kernel is faster backward"
-    )
+    attention = resolve_attention(device_type, dtype, attention_dropout > 0)
+    layer_norm = resolve_layer_norm(device_type)
+    on_cpu = device_type == "cpu"
     return [
-        ("attention", chosen, attention),
-        ("LayerNorm", "torch.nn.LayerNorm", f"apex: {nvidia_apex()[1]}"),
+        ("attention", attention.name, attention.why),
+        ("LayerNorm", layer_norm.name, layer_norm.why),
         ("GELU", "torch, exact (erf)", "as the reference"),
-        (
-            "dropout",
-            "from 64-bit random words" if device_type == "cpu" else "torch",
-            "three times faster than torch's on CPUs" if device_type == "cpu" else "on the GPU",
-        ),
+        ("dropout", *(("random words", "torch's is slower on CPUs") if on_cpu else ("torch", "on the GPU"))),
+        ("cross-entropy", "cross_entropy_sum", "softmax kept from the loss to its gradient"),
         ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
+        ("compile", "off", "its gain has not been measured (benchmarks/NOTES.md)"),
         (
             "optimizer",
             "DeepSpeed FusedAdam",
-            f"{'with' if bias_correction else 'no'} bias correction, at every ZeRO stage",
+            f"{'with' if bias_correction else 'no'} bias correction, at every ZeRO stage; torch's cannot leave it out, "
+            "apex's is the same kernel",
         ),
     ]

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
-from pretraining.fused import choose_attention, dropout
+from pretraining.dropout import dropout
+from pretraining.fused import resolve_attention, resolve_layer_norm
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,17 @@ def generator_shape(config: ModelConfig) -> EncoderShape:
     )
 
 
+class LayerNorm(nn.LayerNorm):
+    """torch's LayerNorm over the last axis, computed by what fused.py has picked for the device."""
+
+    def __init__(self, width: int, epsilon: float):
+        super().__init__(width, epsilon)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[..., width] -> [..., width]."""
+        return resolve_layer_norm(values.device.type).run(values, self.weight, self.bias, self.eps)
+
+
 class Embeddings(nn.Module):
     """Word, position and segment embeddings and their LayerNorm, all shared between the two networks."""
 
@@ -72,7 +84,7 @@ class Embeddings(nn.Module):
         self.word = nn.Embedding(vocab_size, config.embedding_size)
         self.position = nn.Embedding(config.max_position_embeddings, config.embedding_size)
         self.token_type = nn.Embedding(2, config.embedding_size)
-        self.norm = nn.LayerNorm(config.embedding_size, config.layernorm_epsilon)
+        self.norm = LayerNorm(config.embedding_size, config.layernorm_epsilon)
         self.dropout = config.hidden_dropout
 
     def forward(self, token_ids: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
@@ -91,19 +103,19 @@ class Layer(nn.Module):
         self.hidden_dropout, self.attention_dropout = shape.hidden_dropout, shape.attention_dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_output = nn.Linear(width, width)
-        self.attention_norm = nn.LayerNorm(width, shape.layernorm_epsilon)
+        self.attention_norm = LayerNorm(width, shape.layernorm_epsilon)
         self.ffn_in = nn.Linear(width, shape.ffn_hidden_size)
         self.ffn_out = nn.Linear(shape.ffn_hidden_size, width)
-        self.ffn_norm = nn.LayerNorm(width, shape.layernorm_epsilon)
+        self.ffn_norm = LayerNorm(width, shape.layernorm_epsilon)
 
     def forward(self, hidden: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
         """[T, W] -> [T, W]."""
         tokens, width = hidden.shape
-        attention = choose_attention(hidden.device.type)
         qkv = self.qkv(hidden).view(tokens, 3, self.heads, width // self.heads)
         hidden_dropout, attention_dropout = (
             (self.hidden_dropout, self.attention_dropout) if self.training else (0.0, 0.0)
         )
+        attention = resolve_attention(qkv.device.type, qkv.dtype, attention_dropout > 0).run
         context = attention(qkv, batch.lengths, batch.cu_seqlens, attention_dropout).reshape(tokens, width)
         hidden = self.attention_norm(hidden + dropout(self.attention_output(context), hidden_dropout))
         return self.ffn_norm(hidden + dropout(self.ffn_out(F.gelu(self.ffn_in(hidden))), hidden_dropout))
@@ -135,7 +147,7 @@ class GeneratorHead(nn.Module):
     def __init__(self, shape: EncoderShape, word: nn.Embedding):
         super().__init__()
         self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
-        self.norm = nn.LayerNorm(shape.embedding_size, shape.layernorm_epsilon)
+        self.norm = LayerNorm(shape.embedding_size, shape.layernorm_epsilon)
         self.vocabulary = nn.Linear(shape.embedding_size, word.num_embeddings)
         self.vocabulary.weight = word.weight  # a module of its own, so that ZeRO-3 gathers the tied table here too
 

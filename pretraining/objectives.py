@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
-from pretraining.fused import at_least_fp32, sample_inverse_cdf
+from pretraining.fused import at_least_fp32, cross_entropy_sum, sample_inverse_cdf
 from pretraining.metrics import logit_histogram
 from pretraining.model import (
     DiscriminatorHead,
@@ -56,10 +56,14 @@ class Electra(nn.Module):
         hidden = self.generator(self.embeddings(batch.generator_ids, batch), batch)
         logits = self.generator_head(hidden[batch.masked_positions])
         originals = batch.input_ids[batch.masked_positions]
-        generator_loss = F.cross_entropy(at_least_fp32(logits), originals, reduction="sum")
+        generator_loss, correct = cross_entropy_sum(logits, originals)
 
         with torch.no_grad():
-            samples = sample_inverse_cdf(logits / self.config.sampling_temperature, batch.replacement_uniforms)
+            temperature = self.config.sampling_temperature
+            # No division by 1: it would be a pass over the largest tensor of the step.
+            samples = sample_inverse_cdf(
+                logits if temperature == 1 else logits / temperature, batch.replacement_uniforms
+            )
             corrupted_ids = batch.input_ids.index_copy(0, batch.masked_positions, samples)
             replaced = corrupted_ids != batch.input_ids
 
@@ -70,7 +74,7 @@ class Electra(nn.Module):
             + self.config.discriminator_loss_weight / batch.global_tokens * discriminator_loss
         )
         with torch.no_grad():
-            sums = _generator_sums(generator_loss, logits, originals, batch)
+            sums = _generator_sums(generator_loss, correct, batch)
             sums["discriminator_loss"] = discriminator_loss.detach().double()
             sums["histogram"] = logit_histogram(scores, replaced)
         return loss, sums
@@ -92,18 +96,18 @@ class MaskedLanguageModel(nn.Module):
         hidden = self.encoder(self.embeddings(batch.generator_ids, batch), batch)
         logits = self.generator_head(hidden[batch.masked_positions])
         originals = batch.input_ids[batch.masked_positions]
-        loss = F.cross_entropy(at_least_fp32(logits), originals, reduction="sum")
+        loss, correct = cross_entropy_sum(logits, originals)
         with torch.no_grad():
-            sums = _generator_sums(loss, logits, originals, batch)
+            sums = _generator_sums(loss, correct, batch)
         return loss / batch.global_masked, sums
 
 
-def _generator_sums(loss: torch.Tensor, logits: torch.Tensor, originals: torch.Tensor, batch: MaskedBatch) -> Sums:
+def _generator_sums(loss: torch.Tensor, correct: torch.Tensor, batch: MaskedBatch) -> Sums:
     return {
         "generator_loss": loss.detach().double(),
-        "generator_correct": (logits.argmax(-1) == originals).sum().double(),
-        "masked": torch.full((), len(originals), dtype=torch.float64, device=logits.device),
-        "tokens": torch.full((), len(batch.input_ids), dtype=torch.float64, device=logits.device),
+        "generator_correct": correct.double(),
+        "masked": torch.full((), len(batch.masked_positions), dtype=torch.float64, device=loss.device),
+        "tokens": torch.full((), len(batch.input_ids), dtype=torch.float64, device=loss.device),
     }
 
 

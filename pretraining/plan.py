@@ -15,7 +15,7 @@ from torch import nn
 
 from pretraining.config import Config
 from pretraining.ds_config import offloads_optimizer, precision, zero_stage
-from pretraining.fused import kernel_table
+from pretraining.fused import compute_dtype, kernel_table
 from pretraining.model import EncoderShape, discriminator_shape, generator_shape
 
 BYTES_PER_ELEMENT = {"bf16": 2, "fp16": 2, "autocast": 4, "fp32": 4}
@@ -92,7 +92,8 @@ def describe_run(
     optimizer, device = config.optimizer, "cuda" if torch.cuda.is_available() else "cpu"
     tokens = optimizer.train_iters * optimizer.global_batch_size * config.data.seq_length
     work = tokens * training_flops_per_token(config, vocab_size, config.data.seq_length)
-    kernels = kernel_table(device, optimizer.adam_bias_correction)
+    dtype = compute_dtype(precision(merged))
+    kernels = kernel_table(device, optimizer.adam_bias_correction, dtype, config.model.attention_dropout)
     if optimizer.optimizer == "lamb":
         kernels[-1] = ("optimizer", "Lamb", "ours, on whole fp32 tensors")
     elif offloads_optimizer(merged):

@@ -34,6 +34,12 @@ COLUMNS = (
     ("learning_rate", "lr", "{:.2e}"),
     ("gradient_norm", "norm", "{:.2f}"),
     ("tokens_per_second", "tok/s", "{:,.0f}"),
+    ("samples_per_second", "smp/s", "{:,.1f}"),
+    ("pad_share_avoided", "no pad", "{:.1%}"),
+    ("data_wait_share", "wait", "{:.1%}"),
+    ("rank_imbalance", "imbal", "{:.1%}"),
+    ("model_tflops", "TFLOP/s", "{:.3g}"),
+    ("mfu", "mfu", "{:.1%}"),
 )
 
 
@@ -76,7 +82,7 @@ class RunLog:
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
         )
-        self.started, self.first_step = time.monotonic(), first_step
+        self.started = time.monotonic()
 
     @staticmethod
     def _open_metrics(path: Path, first_step: int) -> Any:
@@ -106,10 +112,7 @@ class RunLog:
             self.board.add_scalar(f"{kind}/{name}", value, step)
         self.board.flush()
         shown = "  ".join(f"{label} {form.format(known[name])}" for name, label, form in COLUMNS if name in known)
-        left = ""
-        if kind == "train" and step > self.first_step:
-            pace = (time.monotonic() - self.started) / (step - self.first_step)
-            left = f"  left {duration(pace * (self.last_step - step))}"
+        left = f"  left {duration(known['seconds_left'])}" if "seconds_left" in known else ""
         self.say(f"{kind:<10} step {step:,}/{self.last_step:,}  {shown}{left}")
 
     def say(self, line: str) -> None:

@@ -27,10 +27,12 @@ from pretraining.data import Samples, rank_share, training_steps
 from pretraining.ds_config import check_optimizer, find_ds_config, load_ds_config, merge_ds_config, precision
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
+from pretraining.meter import Meter, rank_peak_flops
 from pretraining.metrics import add_sums, summarize
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
+from pretraining.profiling import StepProfile
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
 from pretraining.resume import find_resume, load_before_engine
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
@@ -139,6 +141,11 @@ class Trainer:
         self.stop = StopRequest(config.run.exit_duration_in_mins)
         self.loss_weights = (config.model.generator_loss_weight, config.model.discriminator_loss_weight)
         self.saved_step = first_step
+        self.profile = StepProfile(self.folder / "profile" if config.run.profile and engine.rank == 0 else None)
+        vocab_size = engine.module.embeddings.word.num_embeddings
+        ranks = (engine.rank, engine.world_size)
+        peak_flops = rank_peak_flops(config.run.peak_tflops, engine.device, engine.precision)
+        self.meter = Meter(config, vocab_size, ranks, engine.world_size * peak_flops)
 
     def run(self) -> int:
         """Train to the last step or to a request to stop. Returns EXIT_FINISHED or EXIT_STOPPED."""
@@ -156,6 +163,9 @@ class Trainer:
             rate = learning_rate(self.step, self.config.optimizer.lr, self.config.optimizer.lr_warmup_iters, last)
             more, norm = engine_module.train_step(self.engine, batches, rate, run.seed, self.step)
             sums, self.step = add_sums(sums, more), self.step + 1
+            self.meter.add(batches)
+            if self.profile.advance():
+                self.log.say(f"profile {self.folder / 'profile'}: trace.json, operators.md")
             self.log.advance()
             if self.step % run.log_interval == 0 or self.step == last:
                 self._log(sums, rate, norm, (time.monotonic() - clock, waited))
@@ -173,6 +183,9 @@ class Trainer:
                 )
                 self._state("stopped")
                 return EXIT_STOPPED
+        if self.profile.profiler is not None:
+            self.log.say("no profile: --profile takes 4 steps")
+        self.profile.close()
         if self.validation:
             self._validate()
         self._save()
@@ -180,11 +193,10 @@ class Trainer:
         return EXIT_FINISHED
 
     def _log(self, sums: engine_module.Sums, rate: float, norm: float, seconds: tuple[float, float]) -> None:
-        sums = engine_module.reduce_sums(sums)
+        sums = engine_module.reduce_sums(sums | self.meter.sums(self.engine.device))
         numbers = summarize(sums, self.loss_weights)
-        tokens = float(sums["tokens"])
-        numbers |= {"learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds[0]}
-        numbers |= {"data_wait_share": seconds[1] / seconds[0]}
+        numbers |= {"learning_rate": rate, "gradient_norm": norm}
+        numbers |= self.meter.numbers(sums, *seconds, self.step)
         self.log.write("train", self.step, numbers)
 
     def _validate(self) -> None:

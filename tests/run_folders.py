@@ -19,7 +19,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def metric_rows(run: Path) -> list[dict[str, Any]]:
     """metrics.jsonl of a run without what depends on the clock."""
-    clock = ("time", "seconds", "tokens_per_second", "data_wait_share")
+    clock = (
+        "time", "seconds", "seconds_left", "data_wait_share",
+        "tokens_per_second", "samples_per_second", "model_tflops", "mfu",
+    )  # fmt: skip
     return [
         {name: value for name, value in row.items() if name not in clock} for row in read_rows(run / "metrics.jsonl")
     ]

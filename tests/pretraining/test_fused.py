@@ -5,14 +5,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pretraining import fused
+from pretraining.attention import Attention, attention_by_sample, attention_jagged
+from pretraining.dropout import dropout
 from pretraining.fused import (
     SAMPLING_BLOCK,
-    Attention,
-    attention_by_sample,
-    attention_jagged,
-    choose_attention,
-    dropout,
+    cross_entropy_sum,
+    fault_of_attention,
     kernel_table,
+    nvidia_apex,
+    resolve_attention,
     sample_inverse_cdf,
 )
 
@@ -78,13 +80,42 @@ def test_dropout_of_attention_weights_keeps_their_mean() -> None:
 
 
 def test_the_choice_is_named_in_the_table() -> None:
-    assert choose_attention("cpu") is attention_by_sample and choose_attention("cuda") is attention_jagged
+    assert resolve_attention("cpu", torch.float32, True).run is attention_by_sample
+    choice = resolve_attention("cuda", torch.float32, True)
+    assert choice.run is attention_jagged
+    assert "varlen: no dropout" in choice.why and "flash_attn: half precision only" in choice.why
     for device in ("cpu", "cuda"):
-        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, bias_correction=True)}
-        assert rows["attention"][0] == choose_attention(device).__name__
+        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, True, torch.float32)}
+        assert rows["attention"][0] == resolve_attention(device, torch.float32, True).name
         assert rows["optimizer"][1].startswith("with bias correction")
         assert all(chosen and why for chosen, why in rows.values())
     assert kernel_table("cpu", bias_correction=False)[-1][2].startswith("no bias correction")
+
+
+def test_a_kernel_that_fails_or_differs_is_not_used() -> None:
+    def wrong(qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float) -> torch.Tensor:
+        return attention_by_sample(qkv, lengths, cu_seqlens, dropout) * 1.001
+
+    def broken(qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float) -> torch.Tensor:
+        raise RuntimeError("no kernel image\nfor this device")
+
+    def across(qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout: float) -> torch.Tensor:
+        return attention_by_sample(qkv, (sum(lengths),), cu_seqlens, dropout)
+
+    assert fault_of_attention(attention_jagged, "cpu", torch.float32) is None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert fault_of_attention(attention_jagged, "cpu", torch.float32) is None
+    assert "differs" in fault_of_attention(wrong, "cpu", torch.float32)
+    assert "differs" in fault_of_attention(across, "cpu", torch.bfloat16)
+    assert fault_of_attention(broken, "cpu", torch.float32) == "its self-test failed (RuntimeError: no kernel image)"
+
+
+def test_the_apex_of_pypi_is_recognised_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "installed", lambda module: module == "apex")  # a package without apex.optimizers
+    found, word = nvidia_apex()
+    assert not found and "Pyramid toolkit, not NVIDIA's: pip uninstall apex" in word
+    monkeypatch.setattr(fused, "installed", lambda module: False)
+    assert nvidia_apex() == (False, "not installed (optional; bash launch/install_apex.sh builds it)")
 
 
 def reference_ids(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
@@ -210,3 +241,48 @@ def test_dropout_zeroes_at_its_rate_scales_the_rest_and_passes_the_same_gradient
     torch.manual_seed(1)
     assert torch.equal(dropout(values, 0.1), dropped)
     assert dropout(values, 0.0) is values
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_cross_entropy_and_its_gradient_equal_torch_s(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = (torch.randn(200, 1009, generator=generator, dtype=torch.float64) * 4).to(dtype).requires_grad_()
+    targets = torch.randint(1009, (200,), generator=generator)
+    targets[:50] = logits[:50].argmax(-1)
+    reference = logits.detach().clone().requires_grad_()
+    wide = reference if dtype == torch.float64 else reference.float()
+    expected = F.cross_entropy(wide, targets, reduction="sum")
+    (3 * expected).backward()
+    loss, correct = cross_entropy_sum(logits, targets)
+    (3 * loss).backward()
+    tolerance = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
+    assert loss.dtype == wide.dtype and loss.item() == pytest.approx(expected.item(), rel=min(tolerance, 1e-6))
+    assert correct.item() == (reference.argmax(-1) == targets).sum().item() >= 50
+    assert logits.grad.dtype == dtype
+    assert (logits.grad - reference.grad).abs().max() <= tolerance * reference.grad.abs().max()
+
+
+def test_ids_that_cannot_be_cost_nothing_and_get_no_gradient() -> None:
+    """Rows of -inf, as a vocabulary padded to a multiple has them."""
+    logits = torch.randn(20, 128, dtype=torch.float64)
+    logits[:, 100:] = -torch.inf
+    logits.requires_grad_()
+    targets = torch.arange(20)
+    loss, _ = cross_entropy_sum(logits, targets)
+    loss.backward()
+    assert loss.item() == pytest.approx(F.cross_entropy(logits[:, :100], targets, reduction="sum").item(), rel=1e-13)
+    assert not logits.grad[:, 100:].any() and logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_keeps_the_mean_in_every_type(dtype: torch.dtype) -> None:
+    """The scale 1.1111 is not rounded to bf16's 1.109."""
+    torch.manual_seed(2)
+    values = torch.full((100_000,), 256.0, dtype=dtype, requires_grad=True)
+    dropped = dropout(values, 0.1)
+    assert dropped.dtype == dtype
+    expected = torch.tensor(256.0 / 0.9).to(dtype)
+    assert torch.allclose(dropped[dropped != 0], expected, rtol=1e-4)
+    dropped.backward(torch.full_like(values, 2.0))
+    assert torch.allclose(values.grad[dropped != 0], torch.tensor(2.0 / 0.9).to(dtype), rtol=1e-4)
+    assert not values.grad[dropped == 0].any()

@@ -22,7 +22,12 @@ def board_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def numbers(step: int, offset: float = 0.0) -> dict[str, float]:
-    return {"loss": 10.0 / step + offset, "learning_rate": 1e-4 * step, "tokens_per_second": 1234.5}
+    return {
+        "loss": 10.0 / step + offset,
+        "learning_rate": 1e-4 * step,
+        "tokens_per_second": 1234.5,
+        "seconds_left": 61.0,
+    }
 
 
 def write_steps(run: Path, first_step: int, last_step: int, offset: float = 0.0) -> None:
@@ -42,14 +47,20 @@ def test_rows_are_json_and_tensorboard_has_the_same_numbers(tmp_path: Path, caps
         ("train", 1), ("train", 2), ("validation", 2), ("train", 3), ("train", 4), ("validation", 4),
     ]  # fmt: skip
     board = board_of(tmp_path / "tensorboard")
-    assert set(board) == {"train/loss", "train/learning_rate", "train/tokens_per_second", "validation/loss"}
+    assert set(board) == {
+        "train/loss",
+        "train/learning_rate",
+        "train/tokens_per_second",
+        "train/seconds_left",
+        "validation/loss",
+    }
     for name, points in board.items():
         kind, number = name.split("/")
         expected = [(row["step"], pytest.approx(row[number], rel=1e-6)) for row in rows if row["kind"] == kind]
         assert points == expected
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
-    assert lines[0].startswith("train      step 1/10  loss 10.000  lr 1.00e-04  tok/s 1,234  left ")
+    assert lines[0].startswith("train      step 1/10  loss 10.000  lr 1.00e-04  tok/s 1,234  left 1m 01s")
 
 
 def test_after_going_on_every_step_is_there_once(tmp_path: Path) -> None:

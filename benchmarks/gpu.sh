@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Speed of pretraining on one GPU: parity of the kernels, then ours for base and large, then Hugging Face beside it.
+#
+#   bash benchmarks/gpu.sh [OUTPUT_FOLDER]      (PYTHON=path: torch 2.11 or later, numpy)
+#
+# Steps, in less than eight minutes together; each has a limit of its own and a failure does not end the others:
+#   1. the kernels that fused.py picks, as a table, and their self-tests
+#   2. ours, word pieces and samples a second: base at lengths 512 and 128, large at 512, on full samples
+#   3. ours beside Hugging Face's heads on abstracts, base at 512, where transformers is installed
+#   4. a table at the end; everything as JSON in OUTPUT_FOLDER (left out: a folder that is removed again)
+# It installs nothing, writes nothing outside OUTPUT_FOLDER and needs neither deepspeed nor datatrove.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+python="${PYTHON:-python3}"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+
+if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    echo "error: $python sees no GPU through torch; set PYTHON to one that does" >&2
+    exit 1
+fi
+if [[ $# -gt 0 ]]; then
+    output="$1"
+    mkdir -p "$output"
+else
+    output="$(mktemp -d)"
+    trap 'rm -rf "$output"' EXIT
+fi
+
+failed=0
+step() { # step SECONDS NAME COMMAND...: run within a limit, its output in OUTPUT_FOLDER/NAME.log
+    local limit=$1 name=$2
+    shift 2
+    echo "$name ..." >&2
+    if ! timeout "$limit" "$@" >"$output/$name.log" 2>&1; then
+        echo "error: $name failed or took more than $limit s; the end of $output/$name.log:" >&2
+        tail -n 15 "$output/$name.log" >&2
+        failed=1
+    fi
+}
+
+kernels='
+import torch
+from pretraining.fused import kernel_table
+for row in kernel_table("cuda", False, torch.bfloat16, 0.1):
+    print("| " + " | ".join(row) + " |")
+'
+step 60 kernels "$python" -c "$kernels"
+ours() { # ours SIZE LENGTH BATCH SECONDS
+    step "$4" "ours-$1-$2" "$python" -m benchmarks.pretraining_speed --size "$1" --length "$2" --no-peers \
+        --full-samples --batch-size "$3" --our-micro-batch "$3" --our-precision bf16 --rounds 10 \
+        --output "$output/ours-$1-$2.json"
+}
+ours base 512 64 75
+ours base 128 256 75
+ours large 512 32 90
+if "$python" -c 'import transformers' 2>/dev/null; then
+    step 170 peers-base-512 "$python" -m benchmarks.pretraining_speed --size base --length 512 --batch-size 32 \
+        --attention sdpa --execution eager --precision bf16 autocast --micro-batch 32 --rounds 5 --minutes 2 \
+        --output "$output/peers-base-512.json"
+fi
+
+echo
+echo "| operation | what runs | why |"
+echo "| --- | --- | --- |"
+cat "$output/kernels.log"
+for log in "$output"/ours-*.log "$output"/peers-*.log; do
+    [[ -f $log ]] || continue
+    echo
+    grep -v '^{' "$log" || true # the last line is the JSON that has a file of its own
+done
+exit "$failed"

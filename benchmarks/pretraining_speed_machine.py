@@ -1,0 +1,76 @@
+"""What the machine is and what it uses: clock, peak memory, device, commit.
+
+No command of its own; see `python -m benchmarks.pretraining_speed --help`.
+
+Steps: `clock_of` is what time is read from; `PeakMemory` is the largest memory of a part of the run; `describe_machine`
+says what it ran on. The rate of matrix products is measured by pretraining/meter.py, as in a run.
+"""
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+CLEAR_PEAK = "5"  # written to clear_refs, sets VmHWM of the process back (proc(5))
+
+
+def clock_of(name: str) -> Callable[[], float]:
+    """A clock in seconds: "wall", or "processor", the seconds of this process's threads over their number.
+
+    The processor's does not count the time that other programs take; it is of no use where a GPU computes.
+    """
+    threads = torch.get_num_threads()
+    return time.perf_counter if name == "wall" else lambda: time.process_time() / threads
+
+
+class PeakMemory:
+    """Largest memory of the device (GPU) or of the process (CPU) since the last `reset`, in bytes."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+
+    def reset(self) -> None:
+        """Begin anew."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text(CLEAR_PEAK)
+        except OSError:
+            pass  # some containers forbid it: the peak is then that of the whole run so far
+
+    def read(self) -> int:
+        """Bytes."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        status = Path("/proc/self/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """Device, instructions, threads, versions, commit and command."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit,
+        "command": " ".join(["python -m benchmarks.pretraining_speed", *sys.argv[1:]]),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

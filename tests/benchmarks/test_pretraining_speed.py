@@ -1,0 +1,167 @@
+"""The measurement of pretraining speed: its table and JSON on tiny shapes, its samples, and that both sides learn.
+
+Speeds themselves are not tested: they belong to a machine.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.pretraining_speed import main, parse, peer_settings
+from benchmarks.pretraining_speed_data import made_up_lengths, open_text, steps
+from benchmarks.pretraining_speed_machine import PeakMemory, clock_of
+from benchmarks.pretraining_speed_ways import IGNORED, Setting, check_finite, make_way, padded_inputs, run_step
+from pretraining.config import Config
+from pretraining.meter import measure_peak_flops
+
+TINY = ["--size", "tiny", "--length", "32", "--vocab-size", "300", "--batch-size", "4", "--our-micro-batch", "4"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tiny_config() -> Config:
+    config = Config()
+    config.model.preset, config.data.seq_length = "tiny", 32
+    return config.fill_from_preset()
+
+
+def test_the_last_line_is_one_json_object_with_every_row(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    peers = [
+        "--attention",
+        "sdpa",
+        "--execution",
+        "eager",
+        "--precision",
+        "fp32",
+        "autocast",
+        "--micro-batch",
+        "2",
+        "4",
+    ]
+    main([*TINY, *peers, "--rounds", "2", "--output", str(tmp_path / "out.json")])
+    lines = capsys.readouterr().out.splitlines()
+    result = json.loads(lines[-1])
+    assert result == json.loads((tmp_path / "out.json").read_text())
+    names = {row["name"] for row in result["rows"]}
+    assert len(result["rows"]) == len(names) == 1 + 2 * 2 * 2
+    assert "hf sdpa eager autocast longest 2" in names and not result["left_out"]
+    rates = {row["name"]: row["tokens_per_second"] for row in result["rows"]}
+    assert all(rate > 0 for rate in rates.values())
+    ratios = [row["ours_over_it"] for row in result["rows"] if row["ours_over_it"]]
+    assert result["ratio"] == min(ratios) and len(ratios) == 8
+    assert 0 < result["gemm_share"] < 1 and set(result["gemm_flops"]) == {"fp32", "autocast"}
+    assert [line for line in lines if line.startswith("| hf sdpa eager fp32 maximum 4 |")]
+    assert {"commit", "command", "device", "threads"} <= set(result)
+
+
+def test_a_peer_that_the_time_does_not_allow_is_named(capsys: pytest.CaptureFixture) -> None:
+    peers = ["--execution", "eager", "--precision", "fp32", "--micro-batch", "4", "--padding", "longest"]
+    main([*TINY, *peers, "--rounds", "1", "--minutes", "0"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["left_out"] == ["hf eager eager fp32 longest 4", "hf sdpa eager fp32 longest 4"]
+    assert result["ratio"] is None and len(result["rows"]) == 1
+
+
+def test_all_peers_of_the_issue_are_the_default() -> None:
+    variants = [
+        variant for _, group in peer_settings(parse(["--size", "small", "--length", "128"])) for variant in group
+    ]
+    assert len(set(variants)) == 2 * 2 * 3 * 2 * 3
+
+
+def test_made_up_documents_are_as_long_as_abstracts() -> None:
+    assert made_up_lengths(20_000).mean() == pytest.approx(254, rel=0.03)  # the mean of the 725 that were counted
+
+
+def test_samples_do_not_depend_on_the_micro_batch(tmp_path: Path) -> None:
+    samples = open_text(None, tmp_path, 300, (32, 0.15, False))
+    for whole, parts in itertools.islice(zip(steps(samples, 8, 8), steps(samples, 8, 2), strict=True), 3):
+        assert len(parts) == 4
+        assert sorted(whole[0].sample_ids) == sorted(key for part in parts for key in part.sample_ids)
+
+
+def test_full_samples_have_the_full_length(tmp_path: Path) -> None:
+    samples = open_text(None, tmp_path, 300, (32, 0.15, True))
+    assert {length for batch in next(steps(samples, 16, 4)) for length in batch.lengths} <= {31, 32}  # two [SEP] or one
+    with pytest.raises(ValueError, match="no document has 5000 word pieces"):
+        open_text(None, tmp_path / "other", 300, (5000, 0.15, True))
+
+
+def test_padding_keeps_every_word_piece(tmp_path: Path) -> None:
+    (batch,) = next(steps(open_text(None, tmp_path, 300, (32, 0.15, False)), 8, 8))
+    original, masked, types, labels, real = padded_inputs(batch, 40)
+    assert original.shape == (8, 40)
+    for padded, flat in ((original, batch.input_ids), (masked, batch.generator_ids), (types, batch.token_type_ids)):
+        assert torch.equal(padded[real.bool()], flat) and not padded[~real.bool()].any()
+    chosen = labels != IGNORED
+    assert torch.equal(labels[chosen], batch.input_ids[batch.masked_positions])
+    assert padded_inputs(batch, None)[0].shape == (8, max(batch.lengths))
+
+
+@pytest.mark.parametrize(
+    "setting", [Setting("ours", "own", "eager", "fp32"), Setting("ours", "own", "eager", "bf16"),
+                Setting("hf", "eager", "eager", "fp32"), Setting("hf", "sdpa", "eager", "autocast")], ids=str
+)  # fmt: skip
+def test_a_way_learns_what_it_sees_again_and_again(setting: Setting, tmp_path: Path) -> None:
+    """Its steps are real ones: every weight with a gradient moves, and the loss falls."""
+    (batch,) = next(steps(open_text(None, tmp_path, 300, (32, 0.15, False)), 8, 8))
+    way = make_way(setting, tiny_config(), 300, torch.device("cpu"))
+    for group in way.optimizer.param_groups:
+        group["lr"] = 1e-3
+    before = [parameter.detach().clone() for parameter in way.parameters]
+    losses = [float(run_step(way, [batch], None)) for _ in range(12)]
+    assert losses[0] > np.mean(losses[-3:]) > 0
+    moved = sum(not torch.equal(old, new) for old, new in zip(before, way.parameters, strict=True))
+    assert moved >= 0.9 * len(before)
+
+
+def test_nonsense_has_no_speed() -> None:
+    with pytest.raises(ValueError, match="hf: the loss is nan"):
+        check_finite(float("nan"), "hf")
+
+
+def test_the_machine_is_measured() -> None:
+    assert measure_peak_flops(torch.device("cpu"), torch.float32, clock_of("processor"), repeats=1) > 1e8
+    peak = PeakMemory(torch.device("cpu"))
+    peak.reset()
+    before = peak.read()
+    block = torch.ones(1 << 25)  # 128 MiB
+    assert peak.read() - before > 100 * 2**20 and block[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch-size", "6", "--our-micro-batch", "4"], "not a multiple of the micro-batch 4"),
+        (["--corpus", "/nowhere/corpus"], "/nowhere/corpus"),
+    ],
+)
+def test_mistakes_are_named(flags: list[str], words: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*TINY, *flags, "--no-peers"])
+    assert stopped.value.code != 0
+    assert words in f"{stopped.value.code}{capsys.readouterr().err}"
+
+
+BLOCKED = """
+import sys
+for name in ("deepspeed", "transformers", "datatrove", "tokenizers", "apex"):
+    sys.modules[name] = None
+import pretraining.model, pretraining.objectives, pretraining.fused
+from benchmarks.pretraining_speed import main
+main([*{arguments!r}, "--no-peers", "--rounds", "1"])
+"""
+
+
+def test_ours_is_measured_without_deepspeed_transformers_or_datatrove() -> None:
+    """benchmarks/gpu.sh runs where nothing but torch and numpy may be installed."""
+    result = subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(arguments=TINY)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1])["rows"][0]["name"] == "ours eager fp32 4"

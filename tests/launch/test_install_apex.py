@@ -1,0 +1,66 @@
+"""launch/install_apex.sh refuses what cannot work, in one sentence, before anything is fetched; benchmarks/gpu.sh too.
+
+The build itself needs CUDA's compiler and the network.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Stands for an interpreter: what `python -c` prints, and nvcc's version.
+PYTHON = """#!/usr/bin/env bash
+case "$2" in
+    *nvidia_apex*) echo "{verdict}" ;;
+    *torch.version.cuda*) echo "{cuda}" ;;
+    *) echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"""
+NVCC = """#!/usr/bin/env bash
+echo "Cuda compilation tools, release 12.4, V12.4.131"
+"""
+GIT = """#!/usr/bin/env bash
+echo "no network" >&2
+exit 128
+"""
+
+
+def run(script: str, folder: Path, **programs: str) -> subprocess.CompletedProcess:
+    for name, content in programs.items():
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
+    environment["PYTHON"] = str(folder / "python") if "python" in programs else sys.executable
+    return subprocess.run(["bash", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cuda", "programs", "words"),
+    [
+        ("the installed apex is PyPI's Pyramid toolkit, not NVIDIA's: pip uninstall apex", "12.4", {},
+         "PyPI's Pyramid toolkit, not NVIDIA's: pip uninstall apex"),
+        ("not installed", "", {}, "a build without CUDA"),
+        ("not installed", "12.4", {"nvcc": "#!/usr/bin/env bash\nexit 127\n"}, "nvcc does not run"),
+        ("not installed", "13.0", {"nvcc": NVCC}, "nvcc is CUDA 12.4 and torch was built with 13.0"),
+        ("not installed", "12.8", {"nvcc": NVCC, "git": GIT}, "could not be fetched; set APEX_SOURCE"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built_is_refused(
+    verdict: str, cuda: str, programs: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    result = run("launch/install_apex.sh", tmp_path, python=PYTHON.format(verdict=verdict, cuda=cuda), **programs)
+    assert result.returncode != 0 and words in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_apex_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    result = run("launch/install_apex.sh", tmp_path, python=PYTHON.format(verdict="version 0.1", cuda="12.4"))
+    assert result.returncode == 0 and "is installed already, version 0.1" in result.stdout
+
+
+def test_the_gpu_measurement_without_a_gpu_says_so(tmp_path: Path) -> None:
+    result = run("benchmarks/gpu.sh", tmp_path, python="#!/usr/bin/env bash\nexit 1\n")
+    assert result.returncode == 1 and "sees no GPU through torch" in result.stderr

@@ -1,0 +1,79 @@
+"""Parity of every kernel on the GPU with its plain reference on the CPU; skipped where there is no GPU."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pretraining.attention import Attention, attention_flash_attn, attention_jagged, attention_varlen
+from pretraining.dropout import dropout
+from pretraining.fused import (
+    cross_entropy_sum,
+    fault_of_attention,
+    installed,
+    layer_norm_apex,
+    layer_norm_torch,
+    nvidia_apex,
+    resolve_attention,
+    resolve_layer_norm,
+    sample_inverse_cdf,
+)
+
+pytestmark = pytest.mark.gpu
+MODULES = {attention_flash_attn: "flash_attn", attention_varlen: "torch.nn.attention.varlen"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("attention", [attention_flash_attn, attention_varlen, attention_jagged])
+def test_attention_and_its_gradient_equal_the_reference(attention: Attention, dtype: torch.dtype) -> None:
+    if attention in MODULES and not installed(MODULES[attention]):
+        pytest.skip(f"{MODULES[attention]} is not installed")
+    assert fault_of_attention(attention, "cuda", dtype) is None
+
+
+@pytest.mark.parametrize("with_dropout", [False, True])
+def test_the_chosen_attention_drops_at_its_rate(with_dropout: bool) -> None:
+    """Equal scores and values of 1: each output is a mean of kept weights over 0.75, which is 1 on average."""
+    qkv = torch.cat([torch.zeros(512, 2, 8, 64), torch.ones(512, 1, 8, 64)], dim=1).to("cuda", torch.bfloat16)
+    bounds = torch.tensor([0, 256, 512], dtype=torch.int32, device="cuda")
+    attention = resolve_attention("cuda", torch.bfloat16, with_dropout).run
+    output = attention(qkv, (256, 256), bounds, 0.25 if with_dropout else 0.0).float()
+    assert output.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert (output.std().item() > 0.01) == with_dropout
+
+
+def test_apex_layer_norm_equals_torch_s() -> None:
+    if not nvidia_apex()[0]:
+        pytest.skip(nvidia_apex()[1])
+    values, weight, bias = torch.randn(100, 768), torch.randn(768), torch.randn(768)
+    results = []
+    for run, device in ((layer_norm_torch, "cpu"), (layer_norm_apex, "cuda")):
+        inputs = [tensor.detach().clone().to(device).requires_grad_() for tensor in (values, weight, bias)]
+        output = run(*inputs, 1e-12)
+        output.square().sum().backward()
+        results.append([output.detach().cpu(), *(tensor.grad.cpu() for tensor in inputs)])
+    for expected, found in zip(*results, strict=True):
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert resolve_layer_norm("cuda").name in ("apex", "torch")
+
+
+def test_cross_entropy_equals_torch_s_on_the_cpu() -> None:
+    logits, targets = torch.randn(500, 30_522) * 4, torch.randint(30_522, (500,))
+    reference, ours = logits.clone().requires_grad_(), logits.cuda().requires_grad_()
+    expected = F.cross_entropy(reference, targets, reduction="sum")
+    expected.backward()
+    loss, correct = cross_entropy_sum(ours, targets.cuda())
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert correct.item() == (logits.argmax(-1) == targets).sum().item()
+    assert (ours.grad.cpu() - reference.grad).abs().max() <= 1e-5
+
+
+def test_samples_equal_those_of_the_cpu() -> None:
+    logits, uniforms = torch.randn(500, 30_522, dtype=torch.float64), torch.rand(500, dtype=torch.float64)
+    assert torch.equal(sample_inverse_cdf(logits.cuda(), uniforms.cuda()).cpu(), sample_inverse_cdf(logits, uniforms))
+
+
+def test_dropout_zeroes_at_its_rate() -> None:
+    dropped = dropout(torch.ones(1_000_000, device="cuda"), 0.1)
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.003)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.003)
