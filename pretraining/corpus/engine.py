@@ -22,6 +22,8 @@ from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
+from pretraining.corpus.steps import write_whole
+
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 2.0
 ORPHAN_SECONDS = 0.1
@@ -69,9 +71,13 @@ def run_tasks(pipeline: list[PipelineStep], tasks: int, folder: Path, engine: En
         env_command=f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}",
         sbatch_args=dict(option.split("=", 1) for option in engine.sbatch),
     )
+    job = folder / "job"
+    if job.is_file():  # a run that was killed left its array to Slurm
+        _wait_for(job.read_text())
     executor.run()
-    while executor.job_id != -1 and _is_queued(executor.job_id):
-        time.sleep(POLL_SECONDS)
+    if executor.job_id != -1:
+        write_whole(job, executor.job_id.encode())
+        _wait_for(executor.job_id)
     if undone := executor.get_incomplete_ranks():
         raise OSError(
             f"{len(undone):,} of {tasks:,} tasks did not end well; {folder}/slurm_logs and {folder}/logs say why; "
@@ -126,6 +132,11 @@ def _default_partition() -> str:
     if default is None:
         raise ValueError(f"Slurm has no default partition; give --partition, one of {', '.join(names)}")
     return default.removesuffix("*")
+
+
+def _wait_for(job: str) -> None:
+    while _is_queued(job):
+        time.sleep(POLL_SECONDS)
 
 
 def _is_queued(job: str) -> bool:
