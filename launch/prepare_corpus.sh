@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# All corpus stages in order: PubMed XML and plain text -> documents -> filter -> sentences -> vocabulary -> index.
+#
+#   PUBMED="BASELINE UPDATES" OUTPUT=DIR bash launch/prepare_corpus.sh --language eng --duplicates pmid exact near
+#   ENGINE=slurm PUBMED=... OUTPUT=DIR bash launch/prepare_corpus.sh        filter as Slurm arrays, the rest as Slurm jobs
+#
+# Flags go to the filter (python -m pretraining.corpus.filter --help). By the environment: PUBMED, TEXT (what the readers
+# take as --input, several apart by blanks), TEXT_LAYOUT (the text reader's --layout), OUTPUT, VOCAB_SIZE (30522), VOCAB_FLAGS, WORKERS (the cores there
+# are), ENGINE (local or slurm), SRUN_FLAGS (for the stages that run as one job), PYTHON.
+#
+# A stage that is done, with the same command on the same input, is not done again; one that was killed is repeated, the
+# filter task by task. Run the same command again after whatever happened: the result is the same to the byte.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PYTHON="${PYTHON:-.venv/bin/python}"
+OUTPUT="${OUTPUT:?set OUTPUT to the folder to write}"
+ENGINE="${ENGINE:-local}"
+WORKERS="${WORKERS:-$(nproc)}"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-true}"
+read -ra pubmed <<<"${PUBMED:-}"
+read -ra text <<<"${TEXT:-}"
+read -ra vocab_flags <<<"${VOCAB_FLAGS:-}"
+read -ra srun_flags <<<"${SRUN_FLAGS:-}"
+
+case "$ENGINE" in
+local) on_one_node=() ;;
+slurm) on_one_node=(srun --ntasks=1 "--cpus-per-task=$WORKERS" "${srun_flags[@]}") ;;
+*) echo "error: ENGINE=$ENGINE is neither local nor slurm" >&2 && exit 1 ;;
+esac
+if ((${#pubmed[@]} + ${#text[@]} == 0)); then
+    echo "error: nothing to read; set PUBMED or TEXT to files or folders" >&2 && exit 1
+fi
+
+# What a stage reads: names, sizes and times of raw files; the manifests of earlier stages by content.
+describe() {
+    local path
+    for path in "$@"; do
+        if [[ -f $path/manifest.json ]]; then
+            sha256sum <"$path/manifest.json"
+        elif [[ -e $path ]]; then
+            find -L "$path" -type f -not -name '.*' -printf '%p %s %T@\n' | LC_ALL=C sort
+        else
+            echo "error: $path does not exist; check PUBMED and TEXT" >&2 && return 1
+        fi
+    done
+}
+
+# stage NAME RESULT INPUT... -- COMMAND...: run a command unless RESULT is there and was made by it from the same input.
+stage() {
+    local name="$1" result="$2" inputs=() stamp
+    shift 2
+    while [[ $1 != -- ]]; do inputs+=("$1") && shift; done
+    shift
+    stamp="$(printf '%q ' "$@" && echo && describe "${inputs[@]}")" || exit 1
+    if [[ -f $result && -f $OUTPUT/.$name.stamp && $(<"$OUTPUT/.$name.stamp") == "$stamp" ]]; then
+        echo "$name: done already"
+        return
+    fi
+    rm -f "$OUTPUT/.$name.stamp"
+    "${launcher[@]}" "$@"
+    printf '%s\n' "$stamp" >"$OUTPUT/.$name.stamp.partial"
+    mv "$OUTPUT/.$name.stamp.partial" "$OUTPUT/.$name.stamp"
+}
+
+mkdir -p "$OUTPUT"
+launcher=("${on_one_node[@]}")
+documents=()
+if ((${#pubmed[@]})); then
+    stage pubmed "$OUTPUT/pubmed/manifest.json" "${pubmed[@]}" -- \
+        "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed" --workers "$WORKERS"
+    documents+=("$OUTPUT/pubmed")
+fi
+if ((${#text[@]})); then
+    stage text "$OUTPUT/text/manifest.json" "${text[@]}" -- "$PYTHON" -m pretraining.corpus.text \
+        --input "${text[@]}" --layout "${TEXT_LAYOUT:?set it, see pretraining.corpus.text --help}" --output "$OUTPUT/text"
+    documents+=("$OUTPUT/text")
+fi
+launcher=() # the filter sends its tasks to Slurm itself
+stage filter "$OUTPUT/filtered/manifest.json" "${documents[@]}" -- "$PYTHON" -m pretraining.corpus.filter \
+    --input "${documents[@]}" --output "$OUTPUT/filtered" --engine "$ENGINE" --workers "$WORKERS" "$@"
+launcher=("${on_one_node[@]}")
+stage sentences "$OUTPUT/sentences/manifest.json" "$OUTPUT/filtered" -- \
+    "$PYTHON" -m pretraining.corpus.sentences --input "$OUTPUT/filtered" --output "$OUTPUT/sentences" --workers "$WORKERS"
+stage vocab "$OUTPUT/tokenizer/tokenizer.json" "$OUTPUT/sentences" -- "$PYTHON" -m pretraining.corpus.vocab \
+    --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" --vocab-size "${VOCAB_SIZE:-30522}" "${vocab_flags[@]}"
+stage index "$OUTPUT/corpus.json" "$OUTPUT/sentences" "$OUTPUT/tokenizer" -- "$PYTHON" -m pretraining.corpus.index \
+    --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" --output-prefix "$OUTPUT/corpus" --workers "$WORKERS"
