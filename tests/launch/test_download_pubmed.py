@@ -15,6 +15,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "download_pubmed.sh"
 NAME = "pubmed24n0001.xml.gz"
+OLD, NEW = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -24,6 +25,10 @@ class Handler(BaseHTTPRequestHandler):
         files, path = self.server.files, self.path
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         self.server.requests.append((path, start))
+        if self.headers.get("If-Modified-Since") == self.server.modified:
+            self.send_response(304)
+            self.end_headers()
+            return
         if path.endswith("/"):
             links = (name.removeprefix(path) for name in files if name.startswith(path))
             body = "".join(f'<a href="{link}">{link}</a>\n' for link in links).encode()
@@ -35,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{start + len(body)}")
+        self.send_header("Last-Modified", self.server.modified)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if path in self.server.cut else body)
@@ -47,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files, server.cut, server.requests = {}, set(), []
+        server.modified = OLD
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -120,6 +127,17 @@ def test_pmc_package_that_is_no_gzip_is_refused(server, tmp_path):
     server.files["/oa_comm/xml/a.tar.gz"] = gzip.compress(b"package", mtime=0)
     assert download(server, tmp_path, "oa_comm").returncode == 0
     assert gzip.decompress((tmp_path / "oa_comm" / "a.tar.gz").read_bytes()) == b"package"
+
+
+def test_pmc_package_is_fetched_again_only_when_newer(server, tmp_path):
+    server.files["/oa_comm/xml/a.tar.gz"] = gzip.compress(b"package", mtime=0)
+    assert download(server, tmp_path, "oa_comm").returncode == 0
+    server.files["/oa_comm/xml/a.tar.gz"] = gzip.compress(b"another", mtime=0)
+    same_date = download(server, tmp_path, "oa_comm")
+    assert (same_date.returncode, same_date.stdout) == (0, "")
+    server.modified = NEW
+    assert download(server, tmp_path, "oa_comm").returncode == 0
+    assert gzip.decompress((tmp_path / "oa_comm" / "a.tar.gz").read_bytes()) == b"another"
 
 
 def test_unknown_part_is_refused(server, tmp_path):
