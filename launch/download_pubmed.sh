@@ -6,14 +6,15 @@
 # Without further words it takes baseline and updatefiles, into DIR/baseline and DIR/updatefiles.
 # Steps, for each file that the server's folder lists: fetch its .md5; keep a local file that agrees; otherwise
 # go on with NAME.partial where it was cut, compare, and rename. Run it again at any time: what is whole stays,
-# what was cut goes on, what changed at the source is fetched anew. A PubMed file without .md5 is an error; PMC
-# publishes none for its packages, so these are tested with `gzip -t` and compared by date.
-# PUBMED_URL and PMC_URL name other servers, a mirror for instance. Exit status 1 if any file failed.
+# what was cut goes on, what changed at the source is fetched anew. A PubMed file without .md5 is an error;
+# PMC packages are tested with `gzip -t` and compared by date, without .md5.
+# PUBMED_URL names another server, a mirror for instance. PMC_URL, the folder that holds oa_comm/xml and its like,
+# must be given for PMC: NCBI announced that its own packages go in August 2026. Exit status 1 if any file failed.
 # shellcheck disable=SC2329  # mirror_folder calls two of the functions by name
 set -euo pipefail
 
 PUBMED_URL=${PUBMED_URL:-https://ftp.ncbi.nlm.nih.gov/pubmed}
-PMC_URL=${PMC_URL:-https://ftp.ncbi.nlm.nih.gov/pub/pmc/oa_bulk}
+PMC_URL=${PMC_URL:-}
 CURL=(curl --fail --silent --show-error --location --connect-timeout 30 --speed-limit 1 --speed-time 60)
 
 fail() {
@@ -104,6 +105,10 @@ for part in "$@"; do
         mirror_folder "$PUBMED_URL/$part" "$directory/$part" '[A-Za-z0-9_.-]+\.xml\.gz' mirror_with_md5 || status=1
         ;;
     oa_comm | oa_noncomm | oa_other)
+        if [[ -z $PMC_URL ]]; then
+            fail "PMC_URL is not set; $part needs the address of the folder that holds $part/xml" || status=1
+            continue
+        fi
         mirror_folder "$PMC_URL/$part/xml" "$directory/$part" '[A-Za-z0-9_.-]+\.tar\.gz' mirror_by_date || status=1
         ;;
     *) fail "$part is no part of the mirror; give baseline, updatefiles, oa_comm, oa_noncomm or oa_other" || status=1 ;;
