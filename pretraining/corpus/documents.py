@@ -248,6 +248,8 @@ def _clear(output: Path, name: str) -> None:
     if made_by != name or foreign:
         what = f"{foreign[0]}," if foreign else "files"
         raise ValueError(f"--output {output} holds {what} not made by this stage ({name}); name a new folder")
+    # The manifest goes first and says whose the rest is: until all is gone, the marker says it.
+    _write_json(output / UNFINISHED, {"stage": name})
     _remove_files(output)
 
 

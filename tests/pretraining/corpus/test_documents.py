@@ -9,6 +9,7 @@ import unicodedata
 
 import pytest
 
+from pretraining.corpus import documents
 from pretraining.corpus.documents import (
     Document,
     find_files,
@@ -208,3 +209,22 @@ def test_map_in_order_reports_a_killed_worker_and_wrong_numbers():
         list(map_in_order(os._exit, [1, 1], workers=2, description="x"))
     with pytest.raises(ValueError, match="--workers 0"):
         list(map_in_order(abs, [1], workers=0, description="x"))
+
+
+def test_a_stage_that_was_killed_while_it_removed_an_earlier_result_can_be_repeated(tmp_path, monkeypatch):
+    def write(text):
+        with writing_stage(tmp_path / "o", "test", options={}, sentences=False) as stage:
+            stage.files = [write_shard(stage.output, 0, [Document("1", text)])]
+
+    write("old")
+    with monkeypatch.context() as patch:
+
+        def killed(output):
+            (output / "manifest.json").unlink()
+            raise KeyboardInterrupt
+
+        patch.setattr(documents, "_remove_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write("never")
+    write("new")
+    assert [document.text for document in read_documents(tmp_path / "o")] == ["new"]
