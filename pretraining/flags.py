@@ -57,13 +57,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_arguments(arguments: list[str]) -> Config:
-    """Command line -> filled-in and checked Config. Raises ValueError in one sentence."""
+def read_arguments(arguments: list[str]) -> Config:
+    """Command line -> filled-in Config, not yet checked. Raises ValueError where a flag is unknown or no number."""
     values = vars(build_parser().parse_args(arguments))
     groups = {
         f.name: f.default_factory(**{item.name: values[item.name] for item in fields(f.default_factory)})
         for f in fields(Config)
     }
-    config = Config(**groups).fill_from_preset()
+    return Config(**groups).fill_from_preset()
+
+
+def parse_arguments(arguments: list[str]) -> Config:
+    """Command line -> filled-in and checked Config. Raises ValueError in one sentence."""
+    config = read_arguments(arguments)
     config.check()
     return config
