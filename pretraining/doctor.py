@@ -177,9 +177,9 @@ def save_is_shared(preflight: Preflight, store: dist.TCPStore, several_hosts: bo
     """Whether all hosts see the same folder at --save: rank 0 leaves a file there for a moment."""
     if not several_hosts or not preflight.config.run.save:
         return []
-    folder, marker = doctor_files.nearest_folder(preflight.config.run.save), None
+    marker = None
     if preflight.rank == 0:
-        marker = folder / f".doctor-shared-{os.getpid()}"
+        marker = doctor_files.nearest_folder(preflight.config.run.save) / f".doctor-shared-{os.getpid()}"
         try:
             marker.touch()
         except OSError:
@@ -194,7 +194,7 @@ def save_is_shared(preflight: Preflight, store: dist.TCPStore, several_hosts: bo
         marker.unlink(missing_ok=True)
     if not found:
         cure = "give --save a folder on a file system that all hosts share"
-        return [problem("--save is shared", f"{preflight.host} does not see rank 0's {folder}", cure)]
+        return [problem("--save is shared", f"{preflight.host} does not see rank 0's {path.parent}", cure)]
     return [ok("--save is shared", "all hosts see it")] if preflight.rank == 0 else []
 
 

@@ -63,10 +63,8 @@ def test_where_the_network_becomes_the_limit() -> None:
     slow = network_limit(config, zero1, sizes, 64.0, Cluster(8, 1e12, 4.5e11, 1e11))
     fast = network_limit(config, zero1, sizes, 64.0, Cluster(8, 1e12, 4.5e11, 4e11))
     assert 2 < slow < fast
-    before, at = (
-        step_seconds(config, zero1, sizes, 64.0, Cluster(8, 1e12, 4.5e11, 1e11), 8 * nodes)
-        for nodes in (slow - 1, slow)
-    )
+    cluster = Cluster(8, 1e12, 4.5e11, 1e11)
+    before, at = (step_seconds(config, zero1, sizes, 64.0, cluster, 8 * nodes) for nodes in (slow - 1, slow))
     assert at.network > at.compute and before.network <= before.compute
 
 
