@@ -40,7 +40,7 @@ from pretraining.batch import MaskedBatch
 from pretraining.config import PRESETS, Config
 from pretraining.data import Samples
 from pretraining.meter import measure_peak_flops, synchronize
-from pretraining.plan import training_flops_per_token
+from pretraining.plan_time import training_flops_per_token
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "autocast": torch.bfloat16}
 HOPELESS = 0.5  # a peer below this share of the best one so far is not repeated

@@ -59,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_arguments(arguments: list[str]) -> Config:
-    """Command line -> filled-in and checked Config. Raises ValueError in one sentence."""
+def read_arguments(arguments: list[str]) -> Config:
+    """Command line -> filled-in Config, not yet checked. Raises ValueError where a flag is unknown or no number."""
     values = vars(build_parser().parse_args(arguments))
     # A flag that takes several words and got one is that word.
     values = {name: v[0] if isinstance(v, list) and len(v) == 1 else v for name, v in values.items()}
@@ -68,6 +68,11 @@ def parse_arguments(arguments: list[str]) -> Config:
         f.name: f.default_factory(**{item.name: values[item.name] for item in fields(f.default_factory)})
         for f in fields(Config)
     }
-    config = Config(**groups).fill_from_preset()
+    return Config(**groups).fill_from_preset()
+
+
+def parse_arguments(arguments: list[str]) -> Config:
+    """Command line -> filled-in and checked Config. Raises ValueError in one sentence."""
+    config = read_arguments(arguments)
     config.check()
     return config

@@ -16,7 +16,7 @@ import torch
 from pretraining.batch import MaskedBatch
 from pretraining.config import Config
 from pretraining.fused import compute_dtype
-from pretraining.plan import training_flops_per_token
+from pretraining.plan_time import training_flops_per_token
 
 PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the matrices: large enough for the full rate, 0.1 s or less
 

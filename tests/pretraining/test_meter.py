@@ -7,7 +7,7 @@ import torch
 from pretraining.batch import MaskedBatch
 from pretraining.data import deal, rank_share
 from pretraining.meter import Meter, imbalance, measure_peak_flops
-from pretraining.plan import training_flops_per_token
+from pretraining.plan_time import training_flops_per_token
 from tests.tiny import VOCAB_SIZE, tiny_config
 
 LENGTH = 64

@@ -3,50 +3,21 @@
 import json
 
 import pytest
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pretraining.batch import MaskedBatch
 from pretraining.ds_config import merge_ds_config
 from pretraining.objectives import OBJECTIVES, build_objective
-from pretraining.plan import (
-    activation_bytes,
-    count_parameters,
-    describe_run,
-    state_bytes,
-    table,
-    training_flops_per_token,
-)
+from pretraining.plan import count_parameters, describe_run, table, training_flops_per_token
+from tests.full_batch import full_batch
 from tests.tiny import VOCAB_SIZE, tiny_config
 
 LENGTH, MASKED, SAMPLES = 64, 10, 8
 
 
-def full_batch() -> MaskedBatch:
-    """Samples of full length, the same number of masked positions in each."""
-    tokens = LENGTH * SAMPLES
-    ids = torch.randint(5, VOCAB_SIZE, (tokens,), generator=torch.Generator().manual_seed(0))
-    positions = torch.cat([start + torch.arange(1, MASKED + 1) for start in range(0, tokens, LENGTH)])
-    return MaskedBatch(
-        input_ids=ids,
-        generator_ids=ids,
-        token_type_ids=torch.zeros_like(ids),
-        position_ids=torch.arange(LENGTH).repeat(SAMPLES),
-        cu_seqlens=torch.arange(0, tokens + 1, LENGTH, dtype=torch.int32),
-        masked_positions=positions,
-        replacement_uniforms=torch.full((len(positions),), 0.5, dtype=torch.float64),
-        lengths=(LENGTH,) * SAMPLES,
-        global_masked=float(len(positions)),
-        global_tokens=float(tokens),
-        index=0,
-        sample_ids=(),
-    )
-
-
 @pytest.mark.parametrize("objective_name", sorted(OBJECTIVES))
 def test_operations_are_those_that_torch_counts(objective_name: str) -> None:
     config = tiny_config(objective=objective_name, mask_prob=MASKED / LENGTH)
-    objective, batch = build_objective(config.model, VOCAB_SIZE, seed=0), full_batch()
+    objective, batch = build_objective(config.model, VOCAB_SIZE, seed=0), full_batch(LENGTH, SAMPLES, MASKED)
     with FlopCounterMode(display=False) as counter:
         objective(batch)[0].backward()
     expected = training_flops_per_token(config, VOCAB_SIZE, LENGTH) * LENGTH * SAMPLES
@@ -69,28 +40,6 @@ def test_parameters_are_counted_once_where_they_are_owned(objective_name: str) -
     assert counts["embeddings"] == (VOCAB_SIZE + 512 + 2 + 2) * 32
     predictor = 32 if objective_name == "electra" else 64
     assert counts["generator_head"] == predictor * 32 + 32 + 2 * 32 + VOCAB_SIZE  # the tied table is not its own
-
-
-@pytest.mark.parametrize(
-    "settings, world_size, bytes_per_parameter",
-    [
-        ({}, 1, 4 + 4 + 8),
-        ({}, 4, 4 + 4 + 8),
-        ({"zero_optimization": {"stage": 1}}, 4, 4 + 4 + 8 / 4),
-        ({"zero_optimization": {"stage": 2}}, 4, 4 + 4 / 4 + 8 / 4),
-        ({"zero_optimization": {"stage": 3}}, 4, (4 + 4 + 8) / 4),
-        ({"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}, 4, 2 + 2 + 12 / 4),
-        ({"zero_optimization": {"stage": 3}, "fp16": {"enabled": True}}, 2, (2 + 2 + 12) / 2),
-    ],
-)
-def test_bytes_of_states(settings: dict, world_size: int, bytes_per_parameter: float) -> None:
-    assert state_bytes(1000, settings, world_size) == pytest.approx(1000 * bytes_per_parameter)
-
-
-def test_activations_grow_with_the_micro_batch_and_halve_in_half_precision() -> None:
-    config, half = tiny_config(), {"bf16": {"enabled": True}}
-    assert activation_bytes(config, {}, 8) == 8 * activation_bytes(config, {}, 1) > 0
-    assert activation_bytes(config, half, 1) == activation_bytes(config, {}, 1) / 2
 
 
 def test_the_text_of_a_run() -> None:

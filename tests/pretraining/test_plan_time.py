@@ -1,0 +1,134 @@
+"""The planner: work, bytes on the links, hours against a measured run, tables, the plot, mistakes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pretraining.ds_config import REPOSITORY, load_ds_config
+from pretraining.plan import make_plan
+from pretraining.plan_report import describe_plan, plot_scaling, scaling_rows
+from pretraining.plan_time import Cluster, network_bytes, network_limit, ring_hops, step_seconds
+from tests.run_folders import read_rows
+from tests.tiny import make_corpus, tiny_config
+from tests.training_runs import flags_of, train
+
+FP32 = "ds_configs/zero1_fp32.json"
+
+CLUSTER = Cluster(gpus_per_node=8, flops_per_second=3e14, node_bytes_per_second=4.5e11, network_bytes_per_second=2.5e10)
+
+
+def settings(name: str) -> dict:
+    return load_ds_config(REPOSITORY / "ds_configs" / f"{name}.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "accumulation", "bytes_per_parameter"),
+    [
+        ("zero0_fp32", 4, 2 * 4),  # one all-reduce in fp32
+        ("zero1_fp32", 4, 4 + 4),
+        ("zero1_bf16", 4, 2 * 4 + 2),  # fp32 gradients, all-reduced; bf16 weights gathered
+        ("zero2_fp32", 4, 4 * 4 + 4),  # gradients after each of four micro-batches
+        ("zero3_fp32", 2, 2 * (4 + 4 + 4)),
+    ],
+)
+def test_bytes_that_a_rank_sends(name: str, accumulation: int, bytes_per_parameter: int) -> None:
+    assert network_bytes(1000, settings(name), 4, accumulation) == pytest.approx(1000 * bytes_per_parameter * 3 / 4)
+    assert network_bytes(1000, settings(name), 1, accumulation) == 0
+
+
+def test_a_ring_passes_each_bucket_around_twice() -> None:
+    zero1 = {"zero_optimization": {"stage": 1, "reduce_bucket_size": 100}}
+    assert ring_hops(250, zero1, world_size=4, accumulation=1) == 2 * 3 * 3
+    assert ring_hops(250, {}, world_size=1, accumulation=1) == 0
+
+
+def test_a_step_by_hand() -> None:
+    """Two nodes of eight: the network carries a rank's bytes at a node's rate."""
+    config, zero1 = tiny_config(global_batch_size=16, micro_batch_size=1), settings("zero1_fp32")
+    time = step_seconds(config, zero1, (10**8, 500), 64.0, CLUSTER, 16)
+    sent = 10**8 * 8 * 15 / 16
+    assert time.network == pytest.approx(sent / 2.5e10 + 2 * 15 * 4 * 2 / 16 * 20e-6)
+    assert time.node == pytest.approx(sent / 4.5e11 + 2 * 15 * 4 * 5e-6)
+    assert time.total == time.compute + time.network
+    alone = step_seconds(config, zero1, (10**8, 500), 64.0, CLUSTER, 1)
+    assert (alone.node, alone.network) == (0, 0)
+    assert alone.compute == pytest.approx(16 * time.compute)
+
+
+def test_where_the_network_becomes_the_limit() -> None:
+    config, zero1 = tiny_config(global_batch_size=4096, micro_batch_size=1), settings("zero1_fp32")
+    sizes = (10**8, 500)
+    slow = network_limit(config, zero1, sizes, 64.0, Cluster(8, 1e12, 4.5e11, 1e11))
+    fast = network_limit(config, zero1, sizes, 64.0, Cluster(8, 1e12, 4.5e11, 4e11))
+    assert 2 < slow < fast
+    cluster = Cluster(8, 1e12, 4.5e11, 1e11)
+    before, at = (step_seconds(config, zero1, sizes, 64.0, cluster, 8 * nodes) for nodes in (slow - 1, slow))
+    assert at.network > at.compute and before.network <= before.compute
+
+
+def test_the_published_recipe_of_base() -> None:
+    """766,000 steps of 256 x 512 word pieces are 100 billion, 67 EFLOP, about 47 h on one H200 at 400 TFLOP/s."""
+    plan, _ = make_plan(["--model", "base", "--gpus", "1", "--gpu", "h200", "--measured-mfu", str(400 / 989)])
+    assert plan.hours(plan.step(1)) == pytest.approx(47, rel=0.02)
+    text = describe_plan(plan)
+    assert "67.04 EFLOP" in text and "119,386,427" in text and "1.004e+11" in text and "(measured)" in text
+    assert [gpus for gpus, _, _ in scaling_rows(plan)] == [2**power for power in range(11)]
+
+
+def test_cost_is_gpu_hours_at_the_price() -> None:
+    plan, _ = make_plan(["--gpus", "4", "--measured-mfu", "0.2", "--price-per-gpu-hour", "2"])
+    assert f"costs {2 * 4 * plan.hours(plan.step(4)):,.0f}" in describe_plan(plan)
+
+
+def test_without_a_measurement_the_plan_says_so() -> None:
+    assert "ASSUMED, not measured" in describe_plan(make_plan(["--model", "small"])[0])
+
+
+def test_the_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot_scaling(make_plan(["--model", "base"])[0], tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ValueError, match="needs matplotlib"):
+        plot_scaling(make_plan([])[0], tmp_path / "scaling.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpus", "3", "--model", "base"], "--global-batch-size 256"),
+        (["--gpus", "0"], "--gpus is 0"),
+        (["--measured-mfu", "40"], "no share below 1"),
+        (["--measured-run", "nowhere"], "no run with two log lines"),
+        (["--heads", "3"], "--heads"),
+    ],
+)
+def test_mistakes(arguments: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make_plan(arguments)
+
+
+def test_the_command_ends_a_mistake_with_one_sentence() -> None:
+    command = [sys.executable, "-m", "pretraining.plan", "--gpus", "3"]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: --global-batch-size")
+
+
+def test_time_is_that_of_a_measured_run(tmp_path: Path) -> None:
+    """A training on one CPU rank: seconds from its 20th to its 120th step, as planned from its own log."""
+    corpus = make_corpus(tmp_path, documents=100)
+    flags = flags_of(corpus, tmp_path / "run", train_iters=120, log_interval=10, eval_iters=0, deepspeed_config=FP32)
+    train(tmp_path / "out", 1, flags)
+    rows = {row["step"]: row for row in read_rows(tmp_path / "run" / "metrics.jsonl")}
+    took = rows[120]["seconds"] - rows[20]["seconds"]
+    common = ["--measured-run", str(tmp_path / "run"), "--tokenizer", str(corpus[1])]
+    plan, _ = make_plan(
+        ["--model", "tiny", "--deepspeed-config", FP32, *common, "--seq-length", "32", "--global-batch-size", "8"]
+    )
+    assert 100 * plan.step(1).total == pytest.approx(took, rel=0.15)
+    assert 5 < plan.length < 32  # short documents: the samples are not full
