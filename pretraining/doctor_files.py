@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pretraining.blend import parse_data_path
 from pretraining.config import Config, batch_arithmetic
 from pretraining.corpus.index import check_tokenizer
 from pretraining.corpus.indexed import IndexedCorpus, corpus_path
@@ -56,19 +57,24 @@ def available_bytes(local_ranks: int) -> float:
 
 
 def corpus(config: Config, whole: bool) -> list[Row]:
-    """Corpus against tokenizer, sizes, index, ids, checksums, speed. Raises ValueError at what is wrong.
+    """Each corpus of --data-path against the tokenizer. Raises ValueError at what is wrong.
 
     whole: read all of it whatever it takes; otherwise a corpus that takes more than 15 s is read in samples.
     """
-    data = config.data
-    manifest = check_tokenizer(data.data_path, data.tokenizer)
-    indexed = IndexedCorpus(data.data_path)
+    prefixes, _ = parse_data_path(config.data.data_path)
+    return [row for prefix in prefixes for row in _one_corpus(prefix, config.data.tokenizer, whole)]
+
+
+def _one_corpus(prefix: str, tokenizer: str, whole: bool) -> list[Row]:
+    """Sizes, index, ids, checksums, speed."""
+    manifest = check_tokenizer(prefix, tokenizer)
+    indexed = IndexedCorpus(prefix)
     indexed.verify()
-    vocab_size = vocabulary_size(load_tokenizer(data.tokenizer))
-    special_tokens(load_tokenizer(data.tokenizer))
-    path = corpus_path(data.data_path, ".bin")
-    if _sha256(corpus_path(data.data_path, ".idx")) != manifest["idx_sha256"]:
-        raise ValueError(f"{data.data_path}.idx is damaged (its checksum differs); make or copy the corpus again")
+    vocab_size = vocabulary_size(load_tokenizer(tokenizer))
+    special_tokens(load_tokenizer(tokenizer))
+    path = corpus_path(prefix, ".bin")
+    if _sha256(corpus_path(prefix, ".idx")) != manifest["idx_sha256"]:
+        raise ValueError(f"{prefix}.idx is damaged (its checksum differs); make or copy the corpus again")
     speed = read_speed(path)
     size = path.stat().st_size
     how = f"checksums of {size / 1e6:,.0f} MB"
@@ -80,7 +86,7 @@ def corpus(config: Config, whole: bool) -> list[Row]:
     places = np.random.default_rng(0).integers(0, max(1, indexed.num_tokens - 100), 1000)
     highest = max(int(indexed.tokens[place : place + 100].max()) for place in places)
     if highest >= vocab_size:
-        raise ValueError(f"{path} holds the id {highest}, beyond the {vocab_size} entries of {data.tokenizer}")
+        raise ValueError(f"{path} holds the id {highest}, beyond the {vocab_size} entries of {tokenizer}")
     documents = f"{indexed.num_documents:,} documents, {indexed.num_tokens:,} word pieces, {vocab_size:,} entries"
     rows = [ok("corpus", f"{documents}; {how} are right; {manifest['bin_sha256'][:12]}")]
     if speed < SLOW_BYTES_PER_SECOND:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
+from pretraining.attention import attention_by_sample
 from pretraining.doctor_report import Row, note, ok, problem
 from pretraining.ds_config import REPOSITORY, precision_of_hardware
-from pretraining.fused import attention_by_sample, choose_attention, kernel_table
+from pretraining.fused import kernel_table, resolve_attention
 
 NAMES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "numpy")
 STALE_LOCK_SECONDS = 600  # compiling an operator takes a minute or two
@@ -87,7 +88,7 @@ def kernels(bias_correction: bool) -> list[Row]:
     expected = attention_by_sample(qkv, lengths, boundaries, 0.0)
     kind = torch.bfloat16 if device == "cuda" and precision_of_hardware() == "bf16" else torch.float16
     given = qkv.to(device, kind) if device == "cuda" else qkv
-    found = choose_attention(device)(given, lengths, boundaries.to(device), 0.0).float().cpu()
+    found = resolve_attention(device, given.dtype, False).run(given, lengths, boundaries.to(device), 0.0).float().cpu()
     distance = float((found - expected).abs().max())
     if distance > ATTENTION_TOLERANCE[device]:
         seen = f"attention differs from its reference by {distance:.1e}"

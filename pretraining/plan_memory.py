@@ -137,12 +137,14 @@ def activation_bytes(config: Config, vocab_size: int, settings: dict[str, Any], 
 def _encoder_bytes(shape: EncoderShape, length: int, size: int, device_type: str) -> float:
     """Bytes per word piece of embeddings and layers. `size`: bytes of an element."""
     width, ffn, heads = shape.hidden_size, shape.ffn_hidden_size, shape.num_attention_heads
-    mask, attention_mask = int(shape.hidden_dropout > 0), int(shape.attention_dropout > 0)
+    # A dropout mask: of the values' own type on CPUs (dropout.py), a byte a value on GPUs.
+    mask_size = size if device_type == "cpu" else 1
+    mask, attention_mask = mask_size * (shape.hidden_dropout > 0), mask_size * (shape.attention_dropout > 0)
     # The layer's input, query, key, value, context, twice the sum before LayerNorm, the first LayerNorm's output.
     layer = size * (8 * width + 2 * ffn) + 2 * mask * width
     if device_type == "cpu":
         # attention_by_sample keeps the softmax; with dropout its mask and what is left of it.
-        layer += heads * length * (size + attention_mask * (size + 1))
+        layer += heads * length * (size + (size + attention_mask if attention_mask else 0))
     else:
         layer += 4 * heads  # flash attention keeps one logarithm a row
     embedding = size * shape.embedding_size + mask * shape.embedding_size

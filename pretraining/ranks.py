@@ -78,10 +78,12 @@ def refuse_partial_launch(environment: MutableMapping[str, str]) -> None:
     """Raise ValueError where several nodes are allocated and all ranks are on this one: the rest would idle."""
     nodes = int(environment.get("SLURM_JOB_NUM_NODES", environment.get("SLURM_NNODES", "0")))
     nodes = nodes or len(_hosts_of_job(environment))
+    if nodes <= 1:
+        return
     ranks = int(environment["WORLD_SIZE"])
     here = next((int(environment[name]) for name in LOCAL_SIZES if environment.get(name, "").isdecimal()), 1)
     on_this_node = ranks <= here and "SLURM_STEP_ID" not in environment
-    if nodes > 1 and (on_this_node or ranks == 1):
+    if on_this_node or ranks == 1:
         raise ValueError(
             f"{nodes} nodes are allocated but all {ranks} rank(s) of this run are on one: start it with srun or "
             "mpiexec (launch/slurm.sbatch, launch/pbs.sh, launch/lsf.sh), or give deepspeed a --hostfile"

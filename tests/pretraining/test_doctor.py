@@ -94,8 +94,9 @@ def test_gpus_that_torch_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = doctor_machine.choose_attention
-    monkeypatch.setattr(doctor_machine, "choose_attention", lambda device: lambda *given: 1.01 * real(device)(*given))
+    real = doctor_machine.resolve_attention("cpu", torch.float32, False)
+    broken = real._replace(run=lambda *given: 1.01 * real.run(*given))
+    monkeypatch.setattr(doctor_machine, "resolve_attention", lambda *given: broken)
     assert problems(doctor_machine.kernels(False)) == ["kernels"]
 
 
