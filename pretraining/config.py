@@ -142,6 +142,9 @@ class RunConfig:
     eval_interval: int = flag("Steps between validations; 0 validates only at the end.", 500)
     eval_iters: int = flag("Global batches of one validation; 0 turns validation off.", 10)
     tensorboard_dir: str | None = flag("Folder for TensorBoard events; left out: SAVE/tensorboard.")
+    distributed_timeout_minutes: float = flag(
+        "A rank that has waited so long for the others ends the run: longer than the slowest checkpoint.", 30.0
+    )
     exit_duration_in_mins: float | None = flag("Save a checkpoint and stop after this many minutes.")
     peak_tflops: float | None = flag("Peak TFLOP/s of one rank's device, for MFU; left out: measured at the start.")
     profile: bool = flag("Write a trace and the ten costliest operators of steps 3 and 4 to SAVE/profile.", False)

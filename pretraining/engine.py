@@ -27,6 +27,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
 from torch import nn
+from torch.distributed import distributed_c10d as c10d
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import OptimizerConfig
@@ -35,9 +36,11 @@ from pretraining.masking import hash_bits
 from pretraining.metrics import add_sums
 from pretraining.objectives import Sums
 from pretraining.optim import Lamb, parameter_groups
+from pretraining.reachability import own_address
 
 STREAM_DROPOUT = 9
-TIMEOUT_MINUTES = 30  # of a collective: longer than the slowest checkpoint, shorter than a wasted night
+TIMEOUT_MINUTES = 30.0  # of a collective: longer than the slowest checkpoint, shorter than a wasted night
+ADDRESS_BYTES = 64
 STALE_LOCK_SECONDS = 60
 FP16_SKIPS_ALLOWED = 20  # consecutive overflows while the loss scale finds its level; more means divergence
 
@@ -65,7 +68,7 @@ class Engine:
         return self.deepspeed.module
 
 
-def start_ranks() -> tuple[int, int, torch.device]:
+def start_ranks(timeout_minutes: float = TIMEOUT_MINUTES) -> tuple[int, int, torch.device]:
     """Open the process group (NCCL on GPUs, gloo on CPUs). Returns (rank, world size, device)."""
     local_rank = int(os.environ["LOCAL_RANK"])
     accelerator = get_accelerator()
@@ -79,9 +82,23 @@ def start_ranks() -> tuple[int, int, torch.device]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     if not dist.is_initialized():
         with redirect_stdout(io.StringIO()):  # DeepSpeed's prints: nothing in them that the log has not
-            deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=TIMEOUT_MINUTES))
+            deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=timeout_minutes))
     _forget_shared_memory()  # already here: a run that is refused before it has an engine would leave it
     return dist.get_rank(), dist.get_world_size(), device
+
+
+def limit_waiting(timeout_minutes: float) -> None:
+    """Give every process group the timeout; DeepSpeed opens groups of its own, with torch's 30 minutes."""
+    for group in list(c10d._world.pg_map):
+        c10d._set_pg_timeout(timedelta(minutes=timeout_minutes), group)
+
+
+def addresses_of_ranks(device: torch.device) -> list[str]:
+    """The address of each rank's host, equal on all ranks; every rank must call it."""
+    own = own_address(os.environ["MASTER_ADDR"]).encode().ljust(ADDRESS_BYTES)
+    gathered = torch.empty(dist.get_world_size(), ADDRESS_BYTES, dtype=torch.uint8, device=device)
+    dist.all_gather(list(gathered), torch.tensor(list(own), dtype=torch.uint8, device=device))
+    return [bytes(row.tolist()).decode().strip() for row in gathered]
 
 
 def _break_stale_locks() -> None:

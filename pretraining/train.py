@@ -12,17 +12,12 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pretraining import checkpoint, training_state
 from pretraining import engine as engine_module
-from pretraining.blend import BlendedSamples, parse_data_path, slots_of
 from pretraining.config import Config, batch_arithmetic
-from pretraining.corpus.index import check_tokenizer
-from pretraining.corpus.indexed import IndexedCorpus, corpus_path
-from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
+from pretraining.corpora import open_corpus, open_samples, stage_corpus
 from pretraining.data import Samples, rank_share, training_steps
 from pretraining.ds_config import check_optimizer, find_ds_config, load_ds_config, merge_ds_config, precision
 from pretraining.evaluation import evaluate
@@ -34,70 +29,10 @@ from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
 from pretraining.profiling import StepProfile
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
+from pretraining.reachability import own_address, silent_hosts
 from pretraining.resume import find_resume, load_before_engine
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
-from pretraining.sample_map import (
-    SPECIALS_PER_SAMPLE,
-    build_sample_map,
-    open_sample_map,
-    sample_map_path,
-    split_documents,
-)
-from pretraining.staging import stage_files
 from pretraining.stopping import StopRequest
-
-
-@dataclass
-class Corpus:
-    """The corpora by prefix, their weights, the tokenizer's size and what a later run must share with this one."""
-
-    indexed: dict[str, IndexedCorpus]
-    manifests: dict[str, dict]
-    weights: list[float] | None
-    vocab_size: int
-    facts: dict[str, str]
-
-
-def open_corpus(config: Config) -> Corpus:
-    """Open and check corpus and tokenizer. Raises ValueError in one sentence."""
-    prefixes, weights = parse_data_path(config.data.data_path)
-    manifests = {prefix: check_tokenizer(prefix, config.data.tokenizer) for prefix in prefixes}
-    tokenizer = load_tokenizer(config.data.tokenizer)
-    names = ("bin_sha256", "idx_sha256")
-    facts = {name: " ".join(manifest[name] for manifest in manifests.values()) for name in names}
-    facts["tokenizer_sha256"] = manifests[prefixes[0]]["tokenizer_sha256"]
-    if len(prefixes) > 1:
-        facts["blend"] = " ".join(map(str, slots_of(weights))) if weights else "by number of samples"
-    indexed = {prefix: IndexedCorpus(prefix) for prefix in prefixes}
-    return Corpus(indexed, manifests, weights, vocabulary_size(tokenizer), facts)
-
-
-def stage_corpus(config: Config, corpus: Corpus) -> None:
-    """Read the corpora from copies on this node's own disk, where --stage-data-to names one."""
-    folder = config.data.stage_data_to
-    for prefix, manifest in corpus.manifests.items() if folder else ():
-        sources = {corpus_path(prefix, end): manifest[f"{end[1:]}_sha256"] for end in (".bin", ".idx")}
-        name = f"{Path(prefix).name}.{manifest['bin_sha256'][:16]}"
-        copies = engine_module.on_every_rank(partial(stage_files, sources, folder, name))
-        corpus.indexed[prefix] = IndexedCorpus(copies / Path(prefix).name)
-
-
-def open_samples(config: Config, corpus: Corpus, split: str) -> Samples:
-    """Samples of a split; rank 0 builds the sample map, the others wait for it."""
-    data, parts = config.data, []
-    special = special_tokens(load_tokenizer(data.tokenizer))
-    cut = (data.seq_length - SPECIALS_PER_SAMPLE, data.short_seq_prob, config.run.seed)
-    for prefix, indexed in corpus.indexed.items():
-        documents = split_documents(data.split, indexed.num_documents, split)
-        path = sample_map_path(prefix, data.data_cache_path, corpus.manifests[prefix]["idx_sha256"], documents, cut)
-        engine_module.on_rank_zero(partial(build_sample_map, indexed, path, documents, cut))
-        if data.stage_data_to:
-            name = f"{path.name}.d"
-            path = engine_module.on_every_rank(partial(stage_files, {path: None}, data.stage_data_to, name)) / path.name
-        parts.append(
-            Samples(indexed, open_sample_map(path), special, data.mask_prob, data.one_segment_prob, config.run.seed)
-        )
-    return parts[0] if len(parts) == 1 else BlendedSamples(parts, corpus.weights)
 
 
 def refuse_overwriting(config: Config) -> None:
@@ -248,13 +183,15 @@ def train(config: Config) -> int:
         return EXIT_FINISHED
     refuse_overwriting(config)
 
-    rank, _, device = engine_module.start_ranks()
+    rank, _, device = engine_module.start_ranks(config.run.distributed_timeout_minutes)
+    addresses = engine_module.addresses_of_ranks(device)
     load_before_engine(config, objective, corpus.vocab_size, resume)
     stage_corpus(config, corpus)
     splits = open_samples(config, corpus, "training"), None
     if config.run.eval_iters:
         splits = splits[0], open_samples(config, corpus, "validation")
     engine = engine_module.initialize(objective, config.optimizer, merged, device)
+    engine_module.limit_waiting(config.run.distributed_timeout_minutes)
     if resume:
         training_state.load_state(engine, resume.folder, resume.counters)
     # Nothing is written under --save before everything that can be refused has been looked at.
@@ -263,14 +200,27 @@ def train(config: Config) -> int:
         print(describe_run(config, objective, merged, world_size, first_step), flush=True)
         if resume and (moved := resume.describe_move(checkpoint.layout(engine))):
             print(moved, flush=True)
-    trainer = Trainer(config, engine, splits, corpus.facts, first_step)
+    return run_to_the_end(Trainer(config, engine, splits, corpus.facts, first_step), addresses)
+
+
+def run_to_the_end(trainer: Trainer, addresses: list[str]) -> int:
+    """Run the loop and say why it broke off, where it did. addresses: of the ranks' hosts."""
     try:
         return trainer.run()
     except engine_module.NonFiniteError as error:
         trainer._state("invalid")
-        if rank == 0:
+        if trainer.engine.rank == 0:
             print(f"error: {error}", file=sys.stderr, flush=True)
         return EXIT_INVALID
+    except RuntimeError as error:  # a collective that failed: torch's words name no host
+        silent = silent_hosts(addresses)
+        if not silent:
+            raise
+        if os.environ["LOCAL_RANK"] == "0":
+            hosts = f"{', '.join(silent)} (seen from {own_address(os.environ['MASTER_ADDR'])})"
+            words = f"error: after step {trainer.step:,} no answer from {hosts}: {error}"
+            print(f"{words}; the same command goes on from the last checkpoint", file=sys.stderr, flush=True)
+        os._exit(1)  # closing the process group would wait for the others
     finally:
         trainer.log.close()
 

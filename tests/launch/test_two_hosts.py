@@ -1,12 +1,14 @@
-"""Two hosts for real (tests/launch/two_hosts.py): torchrun and `deepspeed --hostfile` give the run of a single host."""
+"""Two hosts for real (tests/launch/two_hosts.py): torchrun and `deepspeed --hostfile` give the run of a single
+host, and a host that is cut off ends the run within the time that --distributed-timeout-minutes states.
+"""
 
 from pathlib import Path
 
 import pytest
 
-from tests.launch.launches import PRETRAIN, REPOSITORY, clean_environment, run, start
+from tests.launch.launches import PRETRAIN, REPOSITORY, clean_environment, marked, run, start, wait_until
 from tests.launch.two_hosts import INTERFACE, Hosts, two_hosts
-from tests.run_folders import metric_rows
+from tests.run_folders import metric_rows, run_state
 from tests.tiny import make_corpus
 from tests.training_runs import flags_of
 
@@ -70,3 +72,26 @@ def test_deepspeed_with_a_hostfile_on_two_hosts(
 def extensions(environment: dict[str, str]) -> str:
     """Where DeepSpeed's compiled operators are, so that the other host does not compile them again."""
     return environment.get("TORCH_EXTENSIONS_DIR") or str(REPOSITORY / ".venv" / "torch_extensions")
+
+
+def test_a_host_that_is_cut_off_ends_the_run_of_two_hosts_and_the_next_start_goes_on(
+    corpus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    environment = variables()
+    folder = tmp_path / "run"
+    flags = flags_of(corpus, folder, train_iters=4000, save_interval=5, distributed_timeout_minutes=0.25)
+    with two_hosts(tmp_path) as hosts:
+        processes = [start(torchrun(hosts, number, flags), environment, REPOSITORY) for number in (0, 1)]
+        wait_until(lambda: any(folder.glob("checkpoints/step_*/manifest.json")), "checkpoint", timeout_s=200)
+        hosts.cut(1)
+        outputs = [process.communicate(timeout=90) for process in processes]
+        assert all(process.returncode != 0 for process in processes), outputs
+        words = "".join(text for output in outputs for text in output)
+        assert f"no answer from {hosts.addresses[1]} (seen from {hosts.addresses[0]})" in words, words[-3000:]
+        wait_until(lambda: not marked(environment), "end of all ranks", timeout_s=60)
+        hosts.mend()
+        again = flags_of(corpus, folder, train_iters=4000, load=folder, exit_duration_in_mins=0.05)
+        processes = [start(torchrun(hosts, number, again), environment, REPOSITORY) for number in (0, 1)]
+        results = [process.communicate(timeout=300) for process in processes]
+    assert all("stopped after step" in "".join(results[0]) for process in processes), results
+    assert run_state(folder)["status"] == "stopped"
