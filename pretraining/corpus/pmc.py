@@ -45,6 +45,20 @@ FILES_A_SHARD = 500  # single files that become one shard together
 LARGEST_ARTICLE = 200_000_000  # bytes of XML; the largest of PMC is a tenth of it, more is a bomb
 
 
+class StrictMember(tarfile.TarInfo):
+    """A member whose header must be whole: tarfile takes a cut or damaged one after the first for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, package: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read the next header. Raises ReadError unless it is one or the two empty blocks of the end."""
+        try:
+            return super().fromtarfile(package)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+
+
 @dataclass
 class Batch:
     """What a worker hands back of one package or some files."""
@@ -58,14 +72,21 @@ class Batch:
 
 def read_articles(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, etree._Element]]:
     """Yield (name, `article` element) of a file or package. Broken articles are added to `skipped`, if given."""
-    for name, content in _contents(path):
-        try:
-            with naming(name, lambda: "its start"):
-                yield from ((name, article) for article in _parse(name, content))
-        except ValueError as error:
-            if skipped is None:
-                raise
-            skipped.append(str(error))
+    try:
+        for name, content in _contents(path):
+            try:
+                with naming(name, lambda: "its start"):
+                    articles = _parse(name, content)
+            except ValueError as error:
+                if skipped is None:
+                    raise
+                skipped.append(str(error))
+                continue
+            yield from ((name, article) for article in articles)
+    except ValueError as error:  # the package itself, from here on
+        if skipped is None:
+            raise
+        skipped.append(str(error))
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -77,12 +98,16 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
         return
     last = "its start"
     try:
-        with naming(path, lambda: last), tarfile.open(path, "r|*") as package:
-            for member in package:
-                if member.isfile() and member.name.endswith((".nxml", ".xml")):
-                    file = package.extractfile(member)
-                    yield f"{path}:{member.name}", file.read(LARGEST_ARTICLE + 1)
-                    last = member.name
+        # gzip's own reader: tarfile's does not look at the checksum and ends at the first of several gzip members
+        with naming(path, lambda: last), open_xml(path) as stream:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictMember) as package:
+                for member in package:
+                    if member.isfile() and member.name.endswith((".nxml", ".xml")):
+                        file = package.extractfile(member)
+                        yield f"{path}:{member.name}", file.read(LARGEST_ARTICLE + 1)
+                        last = member.name
+            while stream.read(1 << 20):  # the checksum comes after the end of the archive
+                pass
     except tarfile.TarError as error:
         raise ValueError(f"{path} is cut short or damaged after {last} (tar: {error}); fetch it again") from None
 

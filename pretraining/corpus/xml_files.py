@@ -35,7 +35,12 @@ def check_head(path: Path, file: BinaryIO, kind: str, roots: tuple[str, ...]) ->
     parser = etree.XMLPullParser(events=("start",), **PARSER_OPTIONS)
     event = None
     while event is None and (chunk := file.read(1 << 14)):
-        parser.feed(chunk)
+        try:
+            parser.feed(chunk)
+        except etree.XMLSyntaxError:  # further down in this chunk: what comes before it is for the reader to take
+            if (event := next(iter(parser.read_events()), None)) is None:
+                raise
+            break
         event = next(iter(parser.read_events()), None)
     if event is None:
         parser.close()  # raises what is wrong

@@ -223,6 +223,34 @@ def test_a_package_that_is_cut_short(tmp_path):
         convert([path], tmp_path / "o")
 
 
+def test_a_package_cut_anywhere_or_damaged_is_never_taken_for_whole(tmp_path):
+    whole = package(tmp_path / "a.tar.gz", {f"PMC{n}.nxml": article(pmcid=str(n)) for n in range(4)}).read_bytes()
+    archive = gzip.decompress(whole)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        third = opened.getmembers()[2].offset
+    header = bytearray(archive)
+    header[third + 10] ^= 1
+    cuts = [whole[:length] for length in range(1, len(whole))]
+    bad = [*cuts, gzip.compress(archive[:third]), gzip.compress(header), whole[:-8] + b"1234" + whole[-4:]]
+    path = tmp_path / "b.tar.gz"
+    for content in bad:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            list(read_articles(path))
+    path.write_bytes(gzip.compress(archive[:third]) + gzip.compress(archive[third:]))  # as parallel gzip packs
+    assert len(list(read_articles(path))) == 4
+
+
+def test_inputs_cut_short_are_left_out_where_asked_and_listed(tmp_path):
+    good = write(tmp_path)
+    cut = tmp_path / "PMC8.nxml.gz"
+    cut.write_bytes(gzip.compress(article(pmcid="8").encode())[:-20])
+    convert([good, cut], tmp_path / "o", skip_broken=True)
+    manifest = read_manifest(tmp_path / "o")
+    assert [d.id for d in read_documents(tmp_path / "o")] == ["PMC7"] and manifest["counts"]["broken_articles"] == 1
+    assert str(cut) in str(manifest["sources"])
+
+
 def test_a_bomb_of_gzip_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(pmc, "LARGEST_ARTICLE", 1_000_000)
     path = tmp_path / "bomb.nxml.gz"

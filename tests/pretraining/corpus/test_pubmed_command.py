@@ -113,6 +113,14 @@ def test_a_broken_file_is_skipped_from_its_break_on_where_asked(tmp_path):
     assert str(bad) in read_manifest(tmp_path / "o")["sources"][1]["broken"]
 
 
+def test_a_break_near_the_head_loses_no_record_before_it(tmp_path):
+    path = tmp_path / "a.xml"
+    write(path, *(article(pmid=str(pmid)) for pmid in range(1, 4)), article(pmid="4", text="T@xt."))
+    path.write_bytes(path.read_bytes().replace(b"@", b"\xe9"))
+    convert([path], tmp_path / "o", skip_broken=True)
+    assert [d.id for d in read_documents(tmp_path / "o")] == ["1", "2", "3"]
+
+
 def test_memory_is_constant(tmp_path):
     code = (
         "import re, sys; from pretraining.corpus.pubmed import read_pubmed\n"
