@@ -3,7 +3,8 @@
 #
 #   MODULES     modules to load, separated by blanks
 #   CONTAINER   an Apptainer or Singularity image (launch/containers/); ranks then run inside it, the scheduler outside
-#   BIND        further folders that the container sees, separated by commas (the repository is always among them)
+#   BIND        further folders that the container sees, separated by commas; the repository and the folders of SAVE,
+#               DATA_PATH and TOKENIZER are always among them
 #   INTERFACE   network interface of the ranks' traffic, such as ib0
 #   SCRATCH     node-local folder for caches and temporary files
 #   SITE_ENV    a file of your own with more such lines, sourced first
@@ -37,6 +38,10 @@ if [ -n "${CONTAINER:-}" ]; then
         echo "error: CONTAINER $CONTAINER does not exist; build it from launch/containers/pretraining.def" >&2
         exit 1
     fi
+    seen="$ROOT${BIND:+,$BIND}"
+    for place in "${SAVE:-}" "${DATA_PATH:+$(dirname "$DATA_PATH")}" "${TOKENIZER:-}"; do
+        [ -n "$place" ] && [ -d "$place" ] && seen+=",$(realpath "$place")"
+    done
     # The environment of the job goes in with it: rank variables and NCCL's settings are in there.
-    RANK_COMMAND=("$runtime" exec --nv --bind "$ROOT${BIND:+,$BIND}" --env PYTHON=python3 "$CONTAINER" "${RANK_COMMAND[@]}")
+    RANK_COMMAND=("$runtime" exec --nv --bind "$seen" --env PYTHON=python3 "$CONTAINER" "${RANK_COMMAND[@]}")
 fi

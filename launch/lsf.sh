@@ -31,7 +31,7 @@ if [ -n "${PRETRAIN_FLAGS:-}" ]; then
 fi
 ranks="${RANKS_PER_NODE:-6}"
 # The hosts of the job without the one that runs this script, where LSF gives one of its own for that.
-mapfile -t hosts < <(sort -u "${LSB_DJOB_HOSTFILE:-/dev/null}")
+mapfile -t hosts < <(awk '!seen[$0]++' "${LSB_DJOB_HOSTFILE:-/dev/null}") # each once, in order: rank 0's is the first
 compute=()
 for host in "${hosts[@]}"; do
     [[ $host == *batch* ]] || compute+=("$host")

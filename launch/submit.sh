@@ -55,7 +55,35 @@ fi
 [[ $scheduler == slurm || $scheduler == pbs || $scheduler == lsf ]] ||
     fail "SCHEDULER is '$scheduler'; it must be slurm, pbs or lsf"
 
-runs="${RUNS:-$root/runs}"
+runs=$(realpath -m "${RUNS:-$root/runs}")
+# The job starts in another folder: paths are made absolute, in variables and in flags, and the DeepSpeed JSON is copied.
+for ((place = 0; place < ${#pretrain_flags[@]}; place++)); do
+    flag="${pretrain_flags[place]}" value="${pretrain_flags[place + 1]:-}"
+    if [[ $flag == --*=* ]]; then
+        pretrain_flags=("${pretrain_flags[@]:0:place}" "${flag%%=*}" "${flag#*=}" "${pretrain_flags[@]:place+1}")
+        flag="${pretrain_flags[place]}" value="${pretrain_flags[place + 1]}"
+    fi
+    case $flag in
+    --deepspeed-config)
+        DEEPSPEED_CONFIG="$value"
+        pretrain_flags=("${pretrain_flags[@]:0:place}" "${pretrain_flags[@]:place+2}")
+        place=$((place - 1))
+        ;;
+    --tokenizer | --load | --init-from | --data-cache-path | --tensorboard-dir)
+        pretrain_flags[place + 1]=$(realpath -m "$value")
+        ;;
+    --data-path) # a prefix, or weights and prefixes
+        for ((number = place + 1; number < ${#pretrain_flags[@]}; number++)); do
+            [[ ${pretrain_flags[number]} == --* ]] && break
+            [[ ${pretrain_flags[number]} =~ ^[0-9.]+$ ]] ||
+                pretrain_flags[number]=$(realpath -m "${pretrain_flags[number]}")
+        done
+        ;;
+    --save)
+        fail "--save is the folder of the run here: RUNS/NAME; leave the flag out"
+        ;;
+    esac
+done
 SAVE="$runs/$name"
 code="$SAVE/code"
 if [ -d "$code" ]; then

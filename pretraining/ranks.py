@@ -40,12 +40,24 @@ def map_rank_variables(environment: MutableMapping[str, str]) -> None:
                 break
         environment.update(RANK=rank, LOCAL_RANK=local_rank, WORLD_SIZE=world_size)
     environment.setdefault("LOCAL_RANK", environment["RANK"])
-    environment.setdefault("MASTER_ADDR", _first_host(environment))
+    if "MASTER_ADDR" not in environment:
+        environment["MASTER_ADDR"] = _first_host(environment)
+        here = ranks_here(environment)
+        if environment["MASTER_ADDR"] == "127.0.0.1" and here and here < int(environment["WORLD_SIZE"]):
+            raise ValueError(
+                f"{here} of {environment['WORLD_SIZE']} ranks are on this host, and nothing says where rank 0 is: set "
+                "MASTER_ADDR to its host for all ranks (mpiexec -x MASTER_ADDR=..., or -genv MASTER_ADDR ...)"
+            )
     if environment["WORLD_SIZE"] == "1":
         environment.setdefault("MASTER_PORT", str(_free_port()))  # nobody else has to find it
     # A port of the job's own, so that two jobs on one node do not meet.
     job = re.sub(r"\D", "", environment.get("SLURM_JOB_ID", "")) or "0"
     environment.setdefault("MASTER_PORT", str(DEFAULT_PORT + int(job) % 10_000))
+
+
+def ranks_here(environment: MutableMapping[str, str]) -> int | None:
+    """How many ranks the launcher says that this host has, where it says so."""
+    return next((int(environment[name]) for name in LOCAL_SIZES if environment.get(name, "").isdecimal()), None)
 
 
 def _free_port() -> int:
@@ -80,10 +92,10 @@ def refuse_partial_launch(environment: MutableMapping[str, str]) -> None:
     nodes = nodes or len(_hosts_of_job(environment))
     if nodes <= 1:
         return
-    ranks = int(environment["WORLD_SIZE"])
-    here = next((int(environment[name]) for name in LOCAL_SIZES if environment.get(name, "").isdecimal()), 1)
-    on_this_node = ranks <= here and "SLURM_STEP_ID" not in environment
-    if on_this_node or ranks == 1:
+    ranks, here = int(environment["WORLD_SIZE"]), ranks_here(environment)
+    # A launcher that says how many ranks are here is believed; srun says how many nodes its step has.
+    nodes_of_step = int(environment.get("SLURM_STEP_NUM_NODES", nodes)) if "SLURM_STEP_ID" in environment else nodes
+    if ranks == 1 or (here is not None and ranks <= here) or (here is None and nodes_of_step == 1):
         raise ValueError(
             f"{nodes} nodes are allocated but all {ranks} rank(s) of this run are on one: start it with srun or "
             "mpiexec (launch/slurm.sbatch, launch/pbs.sh, launch/lsf.sh), or give deepspeed a --hostfile"

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 
+GUESSED_SAVE_SECONDS = 30.0  # of a checkpoint, before the first; at most a twentieth of the time that there is
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -20,7 +21,7 @@ class StopRequest:
         self.started = time.monotonic()
         self.limit_seconds = None if limit_minutes is None else limit_minutes * 60
         self.parent = os.getppid()
-        self.slowest_save_seconds = 0.0
+        self.slowest_save_seconds: float | None = None
         for number in SIGNALS:
             signal.signal(number, self._note)
 
@@ -32,11 +33,14 @@ class StopRequest:
         if not self.reason and os.getppid() != self.parent:
             self.reason = "the launcher is gone"  # a killed launcher reports success and leaves its ranks behind
         if not self.reason and self.limit_seconds is not None:
-            # The last checkpoint has to fit: twice the slowest one so far.
-            if time.monotonic() - self.started + 2 * self.slowest_save_seconds > self.limit_seconds:
+            # The last checkpoint has to fit: twice the slowest one so far, or a guess before the first.
+            save_seconds = self.slowest_save_seconds
+            if save_seconds is None:
+                save_seconds = min(GUESSED_SAVE_SECONDS, 0.05 * self.limit_seconds)
+            if time.monotonic() - self.started + 2 * save_seconds > self.limit_seconds:
                 self.reason = "--exit-duration-in-mins"
         return bool(self.reason)
 
     def saved_in(self, seconds: float) -> None:
         """Note how long a checkpoint took."""
-        self.slowest_save_seconds = max(self.slowest_save_seconds, seconds)
+        self.slowest_save_seconds = max(self.slowest_save_seconds or 0.0, seconds)

@@ -63,6 +63,22 @@ def test_a_run_is_submitted_from_a_copy_of_the_code(tmp_path: Path) -> None:
     assert (code / "deepspeed_config.json").read_text() == "{}"
 
 
+def test_paths_mean_the_same_in_the_folder_of_the_job(tmp_path: Path) -> None:
+    stand_in(tmp_path, "sbatch", "echo 1")
+    (tmp_path / "my.json").write_text("{}")
+    flags = ["--data-path", "0.7", "a/x", "0.3", "b", "--tokenizer=t", "--deepspeed-config", "my.json", "--lr", "1e-4"]
+    submit(tmp_path, "first", "--", *flags, SCHEDULER="slurm", RUNS="there")
+    words = asked(tmp_path, "sbatch")
+    assert words[0] == str(tmp_path / "there" / "first" / "code")
+    assert words[words.index("launch/slurm.sbatch") + 1 :] == [
+        "--data-path", "0.7", str(tmp_path / "a/x"), "0.3", str(tmp_path / "b"),
+        "--tokenizer", str(tmp_path / "t"), "--lr", "1e-4",
+    ]  # fmt: skip
+    assert (tmp_path / "there/first/code/deepspeed_config.json").read_text() == "{}"
+    result = submit(tmp_path, "second", "--", "--save", "x", SCHEDULER="slurm", status=1)
+    assert "--save is the folder of the run here" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("scheduler", "program", "answer", "dependencies"),
     [
@@ -126,9 +142,9 @@ def test_pbs_starts_ranks_by_mpiexec_and_knows_its_time_limit(tmp_path: Path, ho
 
 @pytest.mark.parametrize("program", ["jsrun", "mpiexec"])
 def test_lsf_starts_ranks_and_passes_its_warning_on(program: str, tmp_path: Path, hosts: Path) -> None:
-    wait = 'trap \'exit 75\' USR1; touch "$(dirname "$0")/../started"; while true; do sleep 0.1; done'
+    wait = 'echo "$MASTER_ADDR" >"$(dirname "$0")/../address"; trap \'exit 75\' USR1; touch "$(dirname "$0")/../started"; while true; do sleep 0.1; done'
     stand_in(tmp_path, program, wait)
-    hosts.write_text("batch1\n" + hosts.read_text())
+    hosts.write_text("batch1\nnode9\nnode9\nnode2\nnode2\n")  # rank 0's is the first, not the least
     variables = {"LSB_DJOB_HOSTFILE": str(hosts), "LSB_JOBID": "9", "LS_SUBCWD": str(REPOSITORY), "RANKS_PER_NODE": "2"}
     found = environment(tmp_path, **variables, PRETRAIN_FLAGS="--lr 1e-4 ")
     process = start(["bash", LAUNCH / "lsf.sh"], found, tmp_path)
@@ -138,6 +154,7 @@ def test_lsf_starts_ranks_and_passes_its_warning_on(program: str, tmp_path: Path
     assert process.wait(20) == 75
     words = asked(tmp_path, program)[1:]
     assert words[-4:] == ["bash", str(LAUNCH / "pretrain.sh"), "--lr", "1e-4"]
+    assert (tmp_path / "address").read_text() == "node9\n"
     assert words[:2] == ["-n", "4"]  # two hosts of two ranks: the batch host has none
 
 
@@ -178,9 +195,10 @@ def test_what_a_site_sets(tmp_path: Path) -> None:
     image = tmp_path / "image.sif"
     image.touch()
     stand_in(tmp_path, "apptainer")
-    words = site(tmp_path, CONTAINER=str(image), BIND="/scratch").stdout.split("\n")
+    data = {"SAVE": str(tmp_path), "DATA_PATH": str(tmp_path / "bin" / "corpus")}
+    words = site(tmp_path, CONTAINER=str(image), BIND="/scratch", **data).stdout.split("\n")
     assert words[0].endswith("bin/apptainer")
-    assert words[1:5] == ["exec", "--nv", "--bind", "/r,/scratch"] and words[7:10] == [
+    assert words[1:5] == ["exec", "--nv", "--bind", f"/r,/scratch,{tmp_path},{tmp_path / 'bin'}"] and words[7:10] == [
         str(image), "bash", "/r/launch/pretrain.sh"
     ]  # fmt: skip
     result = site(tmp_path, 1, CONTAINER="missing.sif")

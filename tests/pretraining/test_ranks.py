@@ -117,7 +117,11 @@ def test_ranks_on_one_of_many_nodes_are_refused(variable: str) -> None:
             refuse_partial_launch({variable: "4", "WORLD_SIZE": "8", local: "8"})
         refuse_partial_launch({variable: "4", "WORLD_SIZE": "32", local: "8"})
     refuse_partial_launch({variable: "4", "WORLD_SIZE": "4"})
-    refuse_partial_launch({variable: "4", "WORLD_SIZE": "4", "SLURM_STEP_ID": "0"})
+    refuse_partial_launch({variable: "4", "WORLD_SIZE": "4", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "4"})
+    with pytest.raises(ValueError, match=r"all 4 rank\(s\)"):  # srun --nodes=1 in a job of four nodes
+        refuse_partial_launch({variable: "4", "WORLD_SIZE": "4", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "1"})
+    with pytest.raises(ValueError, match=r"all 8 rank\(s\)"):  # torchrun in such a step
+        refuse_partial_launch({variable: "4", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8", "SLURM_STEP_ID": "0"})
     refuse_partial_launch({variable: "1", "WORLD_SIZE": "1"})
     refuse_partial_launch({"WORLD_SIZE": "1"})
 
@@ -133,3 +137,12 @@ def test_hosts_of_pbs_and_lsf(variable: str, tmp_path: Path) -> None:
         refuse_partial_launch(environment | {"MPI_LOCALNRANKS": "2"})
     hosts.write_text("node7\nnode7\n")
     refuse_partial_launch(environment | {"MPI_LOCALNRANKS": "2"})
+
+
+def test_mpi_over_several_hosts_must_be_told_where_rank_0_is() -> None:
+    with pytest.raises(ValueError, match="2 of 4 ranks are on this host, and nothing says where rank 0 is: set MASTER"):
+        map_rank_variables(
+            {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}
+            | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+        )
+    map_rank_variables(MPICH | {"MPI_LOCALNRANKS": "2"})
