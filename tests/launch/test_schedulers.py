@@ -142,7 +142,8 @@ def test_pbs_starts_ranks_by_mpiexec_and_knows_its_time_limit(tmp_path: Path, ho
 
 @pytest.mark.parametrize("program", ["jsrun", "mpiexec"])
 def test_lsf_starts_ranks_and_passes_its_warning_on(program: str, tmp_path: Path, hosts: Path) -> None:
-    wait = 'echo "$MASTER_ADDR" >"$(dirname "$0")/../address"; trap \'exit 75\' USR1; touch "$(dirname "$0")/../started"; while true; do sleep 0.1; done'
+    noted = 'folder="$(dirname "$0")/.."; echo "$MASTER_ADDR" >"$folder/address"; touch "$folder/started"; '
+    wait = noted + "trap 'exit 75' USR1; while true; do sleep 0.1; done"
     stand_in(tmp_path, program, wait)
     hosts.write_text("batch1\nnode9\nnode9\nnode2\nnode2\n")  # rank 0's is the first, not the least
     variables = {"LSB_DJOB_HOSTFILE": str(hosts), "LSB_JOBID": "9", "LS_SUBCWD": str(REPOSITORY), "RANKS_PER_NODE": "2"}

@@ -1,7 +1,7 @@
 """launch/slurm.sbatch: what it asks srun for, when the job queues itself again, and a real Slurm where there is one.
 
-The real one is a slurmctld and two slurmd of this test's own on 127.0.0.1, two nodes on one machine, from a slurm.conf in
-a temporary folder: Debian's package is enough; no service, account, munge key or cgroup is touched.
+The real one is a slurmctld and a slurmd of this test's own on 127.0.0.1, from a slurm.conf in a temporary folder:
+Debian's package is enough; no service, account, munge key or cgroup is touched.
 """
 
 import getpass
@@ -18,7 +18,6 @@ import pytest
 from tests.distributed import _free_port
 from tests.launch.launches import (
     MARK,
-    PRETRAIN,
     REPOSITORY,
     clean_environment,
     error_lines,
@@ -38,17 +37,18 @@ SLURM_CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
+SlurmdPort={node_port}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
 CredType=cred/none
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
+SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.%n.log
+SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -58,9 +58,8 @@ SelectTypeParameters=CR_CPU
 SwitchType=switch/none
 MpiDefault=none
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[0]} CPUs=2
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2
-PartitionName=all Nodes=n1,n2 Default=YES
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2
+PartitionName=all Nodes={host} Default=YES
 """
 
 
@@ -125,12 +124,12 @@ def test_what_is_asked_of_slurm() -> None:
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Slurm of two nodes of two CPUs; yields the environment in which its commands find it."""
+    """A Slurm of one node and two CPUs; yields the environment in which its commands find it."""
     if not all(map(shutil.which, PROGRAMS)):
         pytest.skip("install Debian's slurm-wlm")
     folder = tmp_path_factory.mktemp("slurm")
-    for name in ("state", "spool/n1", "spool/n2"):
-        (folder / name).mkdir(parents=True)
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
     configuration = folder / "slurm.conf"
     configuration.write_text(
         SLURM_CONF.format(
@@ -138,20 +137,17 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             user=getpass.getuser(),
             folder=folder,
             controller_port=_free_port(),
-            ports=[_free_port(), _free_port()],
+            node_port=_free_port(),
         )
     )
-    # The nodes' names n1 and n2 mean nothing to the machine's resolver: rank 0's address is said.
-    environment = clean_environment(SLURM_CONF=str(configuration), THREADS_PER_RANK="1", MASTER_ADDR="127.0.0.1")
+    environment = clean_environment(SLURM_CONF=str(configuration), THREADS_PER_RANK="1")
     daemons = []
     try:
-        for name in (["slurmctld"], ["slurmd", "-N", "n1"], ["slurmd", "-N", "n2"]):
-            with (folder / f"{name[-1]}.out").open("w") as output:
-                command = [*name, "-D", "-f", str(configuration)]
+        for name in ("slurmctld", "slurmd"):
+            with (folder / f"{name}.out").open("w") as output:
+                command = [name, "-D", "-f", str(configuration)]
                 daemons.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
-        wait_until(
-            lambda: show(environment, "node").count("State=IDLE") == 2, f"Slurm (logs in {folder})", timeout_s=30
-        )
+        wait_until(lambda: "State=IDLE" in show(environment, "node"), f"Slurm (logs in {folder})", timeout_s=30)
         yield environment
     finally:
         jobs = re.findall(r"JobId=(\d+)", show(environment, "job"))
@@ -175,14 +171,6 @@ def sbatch(environment: dict[str, str], log: Path, *arguments: str) -> subproces
     return subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
 
 
-def completed(environment: dict[str, str], number: str) -> bool:
-    """Whether a job has ended well; one that waits to start again is told to start now."""
-    facts = show(environment, "job", number)
-    if "JobState=PENDING" in facts:
-        subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], env=environment, check=True)
-    return "JobState=COMPLETED" in facts
-
-
 @pytest.mark.slow
 def test_a_real_job_is_stopped_queues_itself_again_and_finishes(slurm: dict[str, str], tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
@@ -197,9 +185,15 @@ def test_a_real_job_is_stopped_queues_itself_again_and_finishes(slurm: dict[str,
     state = run_state(folder)
     assert (state["status"], state["reason"]) == ("stopped", "signal SIGUSR1"), log.read_text()
 
+    def completed() -> bool:
+        facts = show(slurm, "job", number)
+        if "JobState=PENDING" in facts:
+            subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], env=slurm, check=True)
+        return "JobState=COMPLETED" in facts
+
     # Slurm lets a job wait for two minutes before it starts again; within the same second it would be refused.
     time.sleep(5)
-    wait_until(lambda: completed(slurm, number), "end of the job")
+    wait_until(completed, "end of the job")
     assert run_state(folder)["status"] == "finished", log.read_text()
     assert [row["step"] for row in read_rows(metrics) if row["kind"] == "train"] == list(range(1, 201))
     assert "stopped after step" in log.read_text()  # the first start's log is still there
@@ -214,42 +208,3 @@ def test_a_real_job_with_a_mistake_ends_with_its_status(slurm: dict[str, str], t
     assert len(re.findall("^error: ", log.read_text(), re.MULTILINE)) == 1, log.read_text()
     assert "Restarts=0" in show(slurm, "job", submitted.stdout.split()[0])
     assert not (tmp_path / "run").exists()
-
-
-def losses(folder: Path) -> dict[int, float]:
-    """Loss by step; a step that was repeated after a checkpoint must have given the same."""
-    found: dict[int, float] = {}
-    for row in read_rows(folder / "metrics.jsonl"):
-        if row["kind"] == "train":
-            assert found.setdefault(row["step"], row["loss"]) == row["loss"], row
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("interruption", ["time limit", "requeue"])
-def test_a_real_slurm_job_on_two_nodes_goes_on_by_itself_as_if_never_interrupted(
-    interruption: str, slurm: dict[str, str], tmp_path: Path
-) -> None:
-    corpus, folder, log = make_corpus(tmp_path), tmp_path / "run", tmp_path / "log"
-    steps = 1500
-    limit = ["--time=1", "--signal=USR1@50"] if interruption == "time limit" else []
-    nodes = ["--nodes=2", "--ntasks-per-node=1", *limit]
-    submitted = sbatch(slurm, log, *nodes, "launch/slurm.sbatch", *flags_of(corpus, folder, train_iters=steps))
-    assert submitted.returncode == 0, submitted.stderr
-    number = submitted.stdout.strip()
-    wait_until(lambda: (folder / "metrics.jsonl").exists() and len(read_rows(folder / "metrics.jsonl")) > 3, "step")
-    assert "NumNodes=2" in show(slurm, "job", number)
-    if interruption == "requeue":
-        subprocess.run(["scontrol", "requeue", number], env=slurm, check=True)
-    wait_until(lambda: "Restarts=0" not in show(slurm, "job", number), "restart", timeout_s=150)
-    time.sleep(5)  # within the same second it would be refused
-    wait_until(lambda: completed(slurm, number), "end of the job")
-    assert run_state(folder)["status"] == "finished", log.read_text()
-    assert "stopped after step" in log.read_text()
-    whole = tmp_path / "whole"
-    run(
-        ["bash", PRETRAIN, *flags_of(corpus, whole, train_iters=steps)],
-        clean_environment(THREADS_PER_RANK="1"),
-        tmp_path,
-    )
-    assert losses(folder) == losses(whole)
