@@ -168,7 +168,7 @@ def make_plan(arguments: list[str]) -> tuple[Plan, str | None]:
     else:
         share = own.measured_mfu or ASSUMED_MFU[own.model]
         rate = share * peak
-        word = "measured" if own.measured_mfu else "ASSUMED, not measured"
+        word = "as given" if own.measured_mfu else "ASSUMED, not measured"
         basis = f"{rate / 1e12:.3g} TFLOP/s a GPU, {share:.0%} of the peak of {own.gpu} ({word})"
     cluster = Cluster(own.gpus_per_node, rate, link * 1e9, own.network_gbit * 1e9 / 8)
     objective = meta_objective(config.model, vocab_size)

@@ -281,7 +281,8 @@ def reduce_on_ranks(folder: str, breaks: str) -> list[list]:
         exists = Path.exists
         Path.exists = lambda self: ".doctor-shared" not in self.name and exists(self)
     rows += save_is_shared(preflight, store, True) if breaks in ("nothing", "not shared") else []
-    time.sleep(6 if breaks == "away" and rank == 1 else 0)
+    # The store is rank 0's: it must outlive what the other one still asks, and rank 1 what rank 0 waits for.
+    time.sleep({"away": 6 * rank}.get(breaks, 2 * (rank == 0)))
     return [list(row) for row in rows]
 
 

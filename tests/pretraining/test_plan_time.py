@@ -73,7 +73,7 @@ def test_the_published_recipe_of_base() -> None:
     plan, _ = make_plan(["--model", "base", "--gpus", "1", "--gpu", "h200", "--measured-mfu", str(400 / 989)])
     assert plan.hours(plan.step(1)) == pytest.approx(47, rel=0.02)
     text = describe_plan(plan)
-    assert "67.04 EFLOP" in text and "119,386,427" in text and "1.004e+11" in text and "(measured)" in text
+    assert "67.04 EFLOP" in text and "119,386,427" in text and "1.004e+11" in text and "(as given)" in text
     assert [gpus for gpus, _, _ in scaling_rows(plan)] == [2**power for power in range(11)]
 
 
