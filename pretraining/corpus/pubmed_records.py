@@ -89,11 +89,15 @@ def read_record(element: etree._Element, file_name: str, titles_only: str) -> Re
 
 
 def _title(article: etree._Element) -> str:
-    """Return the title, without the brackets round a translated one: `[Title].` -> `Title.`"""
+    """Return the title; a book's is that of the chapter or else its own."""
     element = article.find("ArticleTitle")
     if element is None:
         element = article.find("Book/BookTitle")
-    title = _text(element) if element is not None else ""
+    return clean_title(_text(element) if element is not None else "")
+
+
+def clean_title(title: str) -> str:
+    """A title without the brackets round a translated one; nothing for PubMed's stand-ins for a missing one."""
     body = title.removesuffix(".")
     # only a pair that spans the title: `[3H]thymidine uptake in [A]` keeps its brackets
     if body.startswith("[") and body.endswith("]") and _closes_at_end(body):
@@ -176,11 +180,11 @@ def _date(article: etree._Element) -> str | None:
             year, month = medline.groups() if medline else (None, None)
         if year is None or not YEAR.fullmatch(year.strip()):
             continue
-        return year.strip() + _month_and_day(month, parts.get("Day"))
+        return year.strip() + month_and_day(month, parts.get("Day"))
     return None
 
 
-def _month_and_day(month: str | None, day: str | None) -> str:
+def month_and_day(month: str | None, day: str | None) -> str:
     """`-MM-DD`, `-MM` or nothing, of a month in letters or digits."""
     month = (month or "").strip()
     number = int(month) if month.isdecimal() else MONTHS.get(month[:3].lower(), 0)

@@ -59,9 +59,9 @@ def read_text(path: Path | str, layout: str = LAYOUTS[0], counts: Counter | None
 
     def document() -> Document:
         identifier = stem if layout == "document-per-file" else f"{stem}:{first_line}"
-        return Document(identifier, "\n".join(lines), {"file": path.name})
+        return Document(identifier, "\n".join(lines), {"source": path.name})
 
-    for number, line in enumerate(_read_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         line = normalise_text(line)
         if line:
             counts["lines"] += 1
@@ -78,7 +78,7 @@ def read_text(path: Path | str, layout: str = LAYOUTS[0], counts: Counter | None
         yield document()
 
 
-def _read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[str]:
     """Yield a file's lines, unpacked and decoded, the errors named."""
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; leave it out")

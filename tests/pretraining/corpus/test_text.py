@@ -31,7 +31,7 @@ def read(tmp_path, content, layout="sentence-per-line", name="a.txt"):
 def test_sentences_and_blank_lines(tmp_path):
     documents = read(tmp_path, LINES)
     assert [(d.id, d.text) for d in documents] == [("a:1", "One.\nTwo."), ("a:6", "Three.\nFour.")]
-    assert documents[0].metadata == {"file": "a.txt"}
+    assert documents[0].metadata == {"source": "a.txt"}
     # blank lines at both ends and several at once make no documents
     assert [d.text for d in read(tmp_path, "\n\nOne.\nTwo.\n\n\nThree.\n\n")] == ["One.\nTwo.", "Three."]
 

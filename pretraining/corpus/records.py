@@ -1,0 +1,207 @@
+"""Read records with fields into documents: JSON lines, Parquet, and MEDLINE text (PubMed's nbib).
+
+    python -m pretraining.corpus.records --input PATH... --output DIR [--text-field abstract] [--id-field doi]
+
+Steps: each file, by its ending (.jsonl, .parquet, .medline, .nbib; the first and the last two also packed by gzip or xz),
+is read record by record; each record becomes one document; the documents are written to shards of about 32 million
+characters, and the manifest last. Nothing is fetched: private records need no network.
+
+| what the record holds | kept as | why |
+| --- | --- | --- |
+| JSON lines and Parquet: --text-field (default text) | text, a paragraph a line | |
+| --id-field (default id) | identifier | without one the file's name and the number of the record |
+| `metadata`, if it holds fields, else all other fields | metadata | filters select by them: `date`, `language`, `mesh` ... |
+| MEDLINE: TI, AB | text: title, then abstract | brackets round a translated title are taken off |
+| PMID, DP, LA, JT, IS, PT, MH, OT | metadata, as of PubMed's XML | |
+| MEDLINE: TT, OAB, all other fields | nothing | translations; not prose |
+| records without text (MEDLINE: without abstract) | nothing, counted | a title alone is no sample |
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pretraining.corpus.documents import (
+    Document,
+    find_files,
+    normalise_text,
+    read_manifest,
+    source_entry,
+    summary,
+    write_shards,
+    writing_stage,
+)
+from pretraining.corpus.pubmed_records import RETRACTED, clean_title, month_and_day
+from pretraining.corpus.text import SHARD_CHARACTERS, read_lines
+
+JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
+PARQUET = (".parquet",)
+MEDLINE = (".medline", ".nbib", ".medline.gz", ".nbib.gz", ".medline.xz", ".nbib.xz")
+SUFFIXES = (*JSON_LINES, *PARQUET, *MEDLINE)
+# MEDLINE's tags of lists and what they are called in the documents of PubMed's XML
+LISTS = {"LA": "language", "PT": "publication_types", "OT": "keywords"}
+
+
+def read_records(path: Path, text_field: str, id_field: str, counts: Counter) -> Iterator[Document]:
+    """Yield the documents of one file; add to `counts` what was read and dropped. Raises ValueError if broken."""
+    if path.name.endswith(MEDLINE):
+        found = map(_medline_document, _read_medline(path))
+    else:
+        rows = _read_parquet(path) if path.name.endswith(PARQUET) else _read_json_lines(path)
+        found = (_row_document(row, number, path, text_field, id_field) for number, row in rows)
+    for document, reason in found:
+        counts["records"] += 1
+        if document is None:
+            counts[f"dropped_{reason}"] += 1
+        else:
+            document.metadata = {"source": path.name, **document.metadata}
+            yield document
+
+
+def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}, is no JSON object; leave the file out or mend the line")
+        yield number, row
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise ValueError(f"{path} is Parquet, which needs pyarrow: pip install pyarrow") from None
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(path).iter_batches(batch_size=1000):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is no Parquet file, or is damaged ({str(error).splitlines()[0]})") from None
+
+
+def _row_document(
+    row: dict[str, Any], number: int, path: Path, text_field: str, id_field: str
+) -> tuple[Document | None, str]:
+    if text_field not in row:
+        fields = ", ".join(sorted(row)) or "none"
+        raise ValueError(f"{path}, record {number}, has no field {text_field!r} ({fields}); name it by --text-field")
+    text = row[text_field]
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"{path}, record {number}: {text_field!r} is no text; name another field by --text-field")
+    lines = [line for part in (text or "").splitlines() if (line := normalise_text(part))]
+    if not lines:
+        return None, "no_text"
+    known = row.get("metadata")
+    if not isinstance(known, dict):
+        known = {name: value for name, value in row.items() if name not in (text_field, id_field)}
+    known = {name: value for name, value in known.items() if value not in (None, "", []) and _is_plain(value)}
+    identifier = row.get(id_field)
+    identifier = f"{path.name.partition('.')[0]}:{number}" if identifier in (None, "") else str(identifier)
+    return Document(identifier, "\n".join(lines), known), ""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can stand in JSON as it is: no bytes, dates or nested records."""
+    return isinstance(value, str | int | float | bool) or (
+        isinstance(value, list) and all(isinstance(one, str | int | float | bool) for one in value)
+    )
+
+
+def _read_medline(path: Path) -> Iterator[dict[str, list[str]]]:
+    """Yield the fields of each record: lines `TAG - value`, continued by lines of six blanks; a blank line ends it."""
+    record: dict[str, list[str]] = defaultdict(list)
+    tag = ""
+    for number, line in enumerate(read_lines(path), 1):
+        line = line.rstrip("\r\n")
+        if not line.strip():
+            if record:
+                yield record
+            record, tag = defaultdict(list), ""
+        elif line.startswith("      ") and tag:
+            record[tag][-1] += " " + line.strip()
+        elif line[4:6] == "- " or line[4:] == "-":
+            tag = line[:4].strip()
+            record[tag].append(line[6:].strip())
+        else:
+            raise ValueError(f"{path}, line {number}, is no line of a MEDLINE record (`TAG - value`)")
+    if record:
+        yield record
+
+
+def _medline_document(record: dict[str, list[str]]) -> tuple[Document | None, str]:
+    pmid = "".join(record["PMID"][:1])
+    if not (pmid.isascii() and pmid.isdigit()):
+        return None, "no_pmid"
+    title = clean_title(normalise_text(" ".join(record["TI"])))
+    abstract = normalise_text(" ".join(record["AB"]))
+    if not abstract:
+        return None, "no_abstract"
+    found: dict[str, Any] = {"pmid": pmid, "date": _medline_date(" ".join(record["DP"]))}
+    found |= {name: [normalise_text(value) for value in record[tag]] for tag, name in LISTS.items()}
+    found["mesh"] = [value.replace("*", "").partition("/")[0] for value in record["MH"]]
+    found["journal"] = normalise_text(" ".join(record["JT"]))
+    found["issn"] = list(dict.fromkeys(value.partition(" ")[0] for value in record["IS"]))
+    found["retracted"] = RETRACTED in record["PT"]
+    text = f"{title}\n{abstract}" if title else abstract
+    return Document(pmid, text, {name: value for name, value in found.items() if value}), ""
+
+
+def _medline_date(words: str) -> str | None:
+    """`2002 Sep 3`, `2002 Sep-Oct`, `2002 Winter` -> YYYY-MM-DD, YYYY-MM or YYYY."""
+    match = re.match(r"((?:1[5-9]|20)\d\d)\b ?([A-Z][a-z]{2})?(?: (\d{1,2})\b)?", words)
+    return match[1] + month_and_day(match[2], match[3]) if match else None
+
+
+def convert(inputs: list[Path], output: Path, *, text_field: str = "text", id_field: str = "id") -> dict:
+    """Read files and folders of records into `output`; return the manifest."""
+    files = find_files(inputs, SUFFIXES)
+    unknown = [path for path in files if not path.name.endswith(SUFFIXES)]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: the ending says the format; known are {', '.join(SUFFIXES)}")
+    options = {"text_field": text_field, "id_field": id_field}
+    with writing_stage(output, "records", options=options, sentences=False) as stage:
+        documents = (document for path in tqdm(files, "Records", unit="file", disable=None)
+                     for document in read_records(path, text_field, id_field, stage.counts))  # fmt: skip
+        stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
+        if not stage.files:
+            raise ValueError(f"no record of {files[0]} (of {len(files)} files) became a document")
+        stage.sources = [source_entry(path) for path in files]
+    return read_manifest(output)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.corpus.records", description="Read JSON lines, Parquet and MEDLINE text."
+    )
+    add = parser.add_argument
+    add("--input", nargs="+", type=Path, required=True, metavar="PATH",
+        help=f"files, or folders of them, by name: {', '.join(SUFFIXES)}")  # fmt: skip
+    add("--output", type=Path, required=True, metavar="DIR",
+        help="the folder to write; an earlier result is replaced")  # fmt: skip
+    add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
+    add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
+    args = parser.parse_args()
+    try:
+        manifest = convert(args.input, args.output, text_field=args.text_field, id_field=args.id_field)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{summary(manifest)}\nwritten to {args.output}")
+
+
+if __name__ == "__main__":
+    main()

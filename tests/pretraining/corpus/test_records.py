@@ -1,0 +1,140 @@
+"""JSON lines, Parquet and MEDLINE text: what becomes of their fields, and bad input."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pretraining.corpus.documents import read_documents
+from pretraining.corpus.records import convert
+
+REPOSITORY = Path(__file__).parents[3]
+DATA = REPOSITORY.parent / "shared" / "data" / "pubmed_xml" / "medline_txt"
+
+MEDLINE = """
+PMID- 12
+DP  - 2002 Sep 3
+TI  - [A title over
+      two lines].
+AB  - BACKGROUND: An abstract
+      over two lines.
+LA  - fre
+LA  - eng
+PT  - Journal Article
+PT  - Retracted Publication
+IS  - 1467-5463 (Print)
+IS  - 1477-4054 (Electronic)
+JT  - Briefings
+MH  - *Software
+MH  - Neoplasms/*genetics
+OT  - toolkits
+TT  - Un titre.
+
+PMID- 13
+TI  - Only a title.
+"""
+
+
+def read(tmp_path: Path, **options: str) -> tuple[list, dict]:
+    manifest = convert([tmp_path / "in"], tmp_path / "out", **options)
+    return list(read_documents(tmp_path / "out")), manifest
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def test_json_lines(source: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": 7, "text": "One.\n\n Two  words.", "date": "2019", "tags": ["a"], "nested": {"x": 1}},
+        {"id": "x", "text": "B.", "metadata": {"language": ["eng"], "gone": None}, "other": 1},
+        {"text": "C."},
+        {"text": " \n"},
+    ]
+    content = "\n".join(map(json.dumps, rows)) + "\n\n"
+    (source / "a.jsonl.gz").write_bytes(gzip.compress(content.encode()))
+    documents, manifest = read(tmp_path)
+    assert [(one.id, one.text) for one in documents] == [("7", "One.\nTwo words."), ("x", "B."), ("a:3", "C.")]
+    assert documents[0].metadata == {"source": "a.jsonl.gz", "date": "2019", "tags": ["a"]}
+    assert documents[1].metadata == {"source": "a.jsonl.gz", "language": ["eng"]}
+    assert manifest["counts"] == {"records": 4, "dropped_no_text": 1}
+
+
+def test_parquet_is_read_as_the_same_rows_in_json(source: Path, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [{"doi": f"10/{n}", "abstract": f"Text {n}.", "date": "2020"} for n in range(2500)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), source / "a.parquet")
+    fields = {"text_field": "abstract", "id_field": "doi"}
+    ours, _ = read(tmp_path, **fields)
+    (source / "a.parquet").unlink()
+    (source / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    theirs, _ = read(tmp_path, **fields)
+    assert len(ours) == 2500
+    assert [(one.id, one.text, one.metadata["date"]) for one in ours] == [
+        (one.id, one.text, one.metadata["date"]) for one in theirs
+    ]
+
+
+def test_medline(source: Path, tmp_path: Path) -> None:
+    (source / "a.nbib").write_text(MEDLINE)
+    (document,), manifest = read(tmp_path)
+    assert document.text == "A title over two lines.\nBACKGROUND: An abstract over two lines."
+    assert document.metadata == {
+        "source": "a.nbib",
+        "pmid": "12",
+        "date": "2002-09-03",
+        "language": ["fre", "eng"],
+        "publication_types": ["Journal Article", "Retracted Publication"],
+        "keywords": ["toolkits"],
+        "mesh": ["Software", "Neoplasms"],
+        "journal": "Briefings",
+        "issn": ["1467-5463", "1477-4054"],
+        "retracted": True,
+    }
+    assert manifest["counts"] == {"records": 2, "dropped_no_abstract": 1}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real MEDLINE files are not here")
+def test_real_medline_files(source: Path, tmp_path: Path) -> None:
+    for path in DATA.glob("*.txt"):
+        (source / f"{path.stem}.medline").write_bytes(path.read_bytes())
+    documents, manifest = read(tmp_path)
+    assert documents[0].text.startswith("The Bio* toolkits--a brief overview.\nBioinformatics research is often")
+    assert len(documents) + manifest["counts"].get("dropped_no_abstract", 0) == manifest["counts"]["records"]
+    assert all(one.metadata["date"][:2] in ("19", "20") for one in documents)
+
+
+BAD = {
+    "a.jsonl": [
+        (b'{"text": "x"}\n{"text": ', "line 2, is no JSON object"),
+        (b'["x"]\n', "line 1, is no JSON object"),
+        (b'{"body": "x"}\n', "has no field 'text' (body); name it by --text-field"),
+        (b'{"text": 5}\n', "'text' is no text"),
+        (b'{"text": "\xff"}\n', "is not UTF-8"),
+        (b"", "is empty"),
+        (b'{"text": " "}\n', "became a document"),
+    ],
+    "a.parquet": [(b"PAR1 no", "is no Parquet file")],
+    "a.nbib": [(b"PMID- 1\nno tag\n", "line 2, is no line of a MEDLINE record")],
+    "a.csv": [(b"text\n", "the ending says the format")],
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [(n, *one) for n, several in BAD.items() for one in several])
+def test_bad_files_are_one_sentence_and_leave_nothing(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    result = subprocess.run(
+        [sys.executable, "-m", "pretraining.corpus.records", "--input", str(path), "--output", str(tmp_path / "out")],
+        cwd=REPOSITORY, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr and str(path) in result.stderr
+    assert not list((tmp_path / "out").glob("*"))
