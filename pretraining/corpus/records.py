@@ -2,15 +2,15 @@
 
     python -m pretraining.corpus.records --input PATH... --output DIR [--text-field abstract] [--id-field doi]
 
-Steps: each file, by its ending (.jsonl, .parquet, .medline, .nbib; the first and the last two also packed by gzip or xz),
-is read record by record; each record becomes one document; the documents are written to shards of about 32 million
+Steps: each file, by its ending (.jsonl, .parquet, .medline, .nbib; all but Parquet also packed by gzip or xz), is
+read record by record; each record becomes one document; the documents are written to shards of about 32 million
 characters, and the manifest last. Nothing is fetched: private records need no network.
 
 | what the record holds | kept as | why |
 | --- | --- | --- |
 | JSON lines and Parquet: --text-field (default text) | text, a paragraph a line | |
 | --id-field (default id) | identifier | without one the file's name and the number of the record |
-| `metadata`, if it holds fields, else all other fields | metadata | filters select by them: `date`, `language`, `mesh` ... |
+| `metadata`, if it holds fields, else all other fields | metadata | filters select by `date`, `mesh` and more |
 | MEDLINE: TI, AB | text: title, then abstract | brackets round a translated title are taken off |
 | PMID, DP, LA, JT, IS, PT, MH, OT | metadata, as of PubMed's XML | |
 | MEDLINE: TT, OAB, all other fields | nothing | translations; not prose |
