@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tar_files import extract
+
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
@@ -17,7 +19,7 @@ def unpack(name: str, folder: Path) -> Path:
         pytest.skip(f"{path} is not there")
     opened = lzma.open(path) if name.endswith(".xz") else gzip.open(path)
     with opened as stream, tarfile.open(fileobj=stream) as tar:
-        tar.extractall(folder, filter="data")
+        extract(tar, folder)
     (inside,) = (path for path in folder.iterdir() if path.is_dir())
     return inside
 

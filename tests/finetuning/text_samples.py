@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetuning.texts import read_variant
+from tests.tar_files import extract
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 QUICK = "--learning-rate 3e-3 --layer-decay 1 --batch-size 4 --epochs 2 --patience 9 --seeds 1".split()
@@ -130,6 +131,6 @@ def unpack(archive: str, folder: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     with lzma.open(path) as stream, tarfile.open(fileobj=stream) as tar:
-        tar.extractall(folder, filter="data")
+        extract(tar, folder)
     (top,) = folder.iterdir()
     return top

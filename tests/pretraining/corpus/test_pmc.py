@@ -15,6 +15,7 @@ from pretraining.corpus import pmc
 from pretraining.corpus.documents import read_documents, read_manifest
 from pretraining.corpus.jats import read_article
 from pretraining.corpus.pmc import convert, read_articles
+from tests.tar_files import extract
 
 REPOSITORY = Path(__file__).parents[3]
 DATA = REPOSITORY.parent / "shared" / "data" / "pmc_nxml"
@@ -275,7 +276,7 @@ def test_broken_articles_are_left_out_where_asked_and_listed(tmp_path):
 @needs_data
 def test_real_articles(tmp_path):
     with tarfile.open(DATA / "evidence_inference_nxml.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        extract(archive, tmp_path)
     manifest = convert([tmp_path / "pmc_nxml", DATA], tmp_path / "o", workers=2)
     assert manifest["documents"] == manifest["counts"]["articles"] == 568
     documents = list(read_documents(tmp_path / "o"))
