@@ -18,7 +18,7 @@ MASK_TOKEN_SHARE = 0.85  # of the chosen positions become [MASK]; the rest stay 
 
 # Streams keep the draws of one sample independent of each other.
 STREAM_MASK_CHOICE, STREAM_MASK_KIND, STREAM_REPLACEMENT, STREAM_ONE_SEGMENT, STREAM_STRADDLE = 1, 2, 3, 4, 5
-STREAM_SHORT, STREAM_SHORT_LENGTH, STREAM_ORDER, STREAM_BLEND = 6, 7, 8, 9
+STREAM_SHORT, STREAM_SHORT_LENGTH, STREAM_ORDER, STREAM_BLEND = 6, 7, 8, 10  # 9 is dropout's (engine.py)
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
