@@ -36,7 +36,7 @@ from pretraining.corpus.documents import (
 )
 from pretraining.corpus.jats import read_article
 from pretraining.corpus.workers import map_in_order, usable_cores
-from pretraining.corpus.xml_files import DTD_INSIDE, PARSER_OPTIONS, naming, open_xml
+from pretraining.corpus.xml_files import PARSER_OPTIONS, check_head, naming, open_xml
 
 ARTICLES = (".nxml", ".xml", ".nxml.gz", ".xml.gz")
 PACKAGES = (".tar.gz", ".tgz", ".tar")
@@ -116,9 +116,8 @@ def _parse(name: str, content: bytes) -> list[etree._Element]:
     """The articles of one XML file, names without namespace."""
     if len(content) > LARGEST_ARTICLE:
         raise ValueError(f"{name} unpacks to more than {LARGEST_ARTICLE:,} bytes, which no article does; leave it out")
+    check_head(name, io.BytesIO(content), "PMC")
     root = etree.parse(io.BytesIO(content), etree.XMLParser(**PARSER_OPTIONS)).getroot()
-    if DTD_INSIDE.search(etree.tostring(root.getroottree())[: content.find(b"<article") + 1 or None]):
-        raise ValueError(f"{name} has a DTD inside, which PMC files never have; leave it out")
     for element in root.iter(etree.Element):
         element.tag = element.tag.rpartition("}")[2]
     articles = [root] if root.tag == "article" else root.findall(".//article")

@@ -60,7 +60,9 @@ def read_records(path: Path | str, titles_only: str, counts: Counter) -> Iterato
     path, last = Path(path), "its start"
     with naming(path, lambda: last):
         with open_xml(path) as file:
-            check_head(path, file, "PubMed", ROOTS)
+            root = check_head(path, file, "PubMed")
+        if root not in ROOTS:
+            raise ValueError(f"{path} is not PubMed XML, its root is <{root}>; leave it out")
         with open_xml(path) as file:
             for element in _iterate_records(file):
                 if element.tag == "DeleteCitation":

@@ -1,8 +1,7 @@
 """Opening XML from outside safely, plain or gzip; there is no command here.
 
-Steps of a reader: `open_xml(path)` or bytes of its own; `refuse_dtd_inside` or `check_head` before anything else is
-parsed; parsing with `PARSER_OPTIONS`; all of it inside `with naming(path, position)`, which turns what lxml and gzip
-raise into one sentence.
+Steps of a reader: `open_xml(path)` or bytes of its own; `check_head` before anything else is parsed; parsing with
+`PARSER_OPTIONS`; all of it inside `with naming(path, position)`, which turns what lxml and gzip raise into one sentence.
 """
 
 import gzip
@@ -30,8 +29,8 @@ def open_xml(path: Path) -> BinaryIO:
     return gzip.open(path) if start == b"\x1f\x8b" else open(path, "rb")
 
 
-def check_head(path: Path, file: BinaryIO, kind: str, roots: tuple[str, ...]) -> None:
-    """Refuse a file whose root is not one of `roots`, or which brings a DTD of its own (entity bombs)."""
+def check_head(path: Path | str, file: BinaryIO, kind: str) -> str:
+    """The tag of a file's root, from its first kilobytes. Refuses a DTD inside the file (entity bombs)."""
     parser = etree.XMLPullParser(events=("start",), **PARSER_OPTIONS)
     event = None
     while event is None and (chunk := file.read(1 << 14)):
@@ -46,10 +45,9 @@ def check_head(path: Path, file: BinaryIO, kind: str, roots: tuple[str, ...]) ->
         parser.close()  # raises what is wrong
         raise ValueError(f"{path} holds no XML element; fetch it again or leave it out")
     root = event[1]
-    if root.tag not in roots:
-        raise ValueError(f"{path} is not {kind} XML, its root is <{root.tag}>; leave it out")
     if DTD_INSIDE.search(etree.tostring(root.getroottree())):
         raise ValueError(f"{path} has a DTD inside, which {kind} files never have; leave it out")
+    return root.tag
 
 
 @contextmanager
