@@ -18,9 +18,10 @@ import json
 import os
 import platform
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -206,6 +207,19 @@ def summary(manifest: dict) -> str:
     counts = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in manifest["counts"].items() if number)
     files = len(manifest["files"])
     return f"{manifest['stage']}: {manifest['documents']:,} documents in {files:,} file(s); {counts}"
+
+
+def run_stage(convert: Callable[[], dict], output: Path) -> None:
+    """The end of a stage's command: convert, print what came of it and what was broken; a mistake is one sentence."""
+    try:
+        manifest = convert()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    for source in manifest["sources"]:
+        broken = source.get("broken", [])
+        for sentence in [broken] if isinstance(broken, str) else broken:
+            print(f"warning: {sentence}", file=sys.stderr)
+    print(f"{summary(manifest)}\nwritten to {output}")
 
 
 def source_entry(path: Path) -> dict:

@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +37,8 @@ from pretraining.corpus.documents import (
     UNFINISHED,
     list_shards,
     read_manifest,
+    run_stage,
     source_entry,
-    summary,
     writing_stage,
 )
 from pretraining.corpus.engine import Engine, end_with_parent, read_counts, run_tasks
@@ -232,17 +231,17 @@ def main() -> None:
     arguments = make_parser().parse_args()
     os.environ["TQDM_DISABLE"] = "1"  # datatrove's bars would run over each other
     os.register_at_fork(after_in_child=partial(end_with_parent, os.getpid()))  # datatrove's manager process
-    try:
+
+    def convert() -> dict:
         plan = Plan(
             inputs=tuple(arguments.input),
             rules=read_rules(arguments),
             duplicates=tuple(kind for kind in duplicates.KINDS if kind in arguments.duplicates),
             ngrams=not arguments.no_ngrams,
         )
-        manifest = filter_corpus(plan, arguments.output, read_engine(arguments), arguments.removed)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{summary(manifest)}\nwritten to {arguments.output}")
+        return filter_corpus(plan, arguments.output, read_engine(arguments), arguments.removed)
+
+    run_stage(convert, arguments.output)
 
 
 if __name__ == "__main__":

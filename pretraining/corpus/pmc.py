@@ -14,7 +14,6 @@ is left out, counted and listed in the manifest.
 
 import argparse
 import io
-import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -29,8 +28,8 @@ from pretraining.corpus.documents import (
     find_files,
     keep_lines,
     read_manifest,
+    run_stage,
     source_entry,
-    summary,
     write_shard,
     writing_stage,
 )
@@ -67,7 +66,6 @@ class Batch:
     sources: list[dict]
     counts: Counter
     ids: list[str] = field(default_factory=list)  # of the documents, in order
-    broken: list[str] = field(default_factory=list)  # why articles were left out
 
 
 def read_articles(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, etree._Element]]:
@@ -130,10 +128,10 @@ def convert_batch(job: tuple[int, list[Path]], output: Path, licences: tuple[str
     """Write the shard of some inputs; `job` is the shard's number and the inputs."""
     number, paths = job
     batch = Batch({}, [source_entry(path) for path in paths], Counter())
-    skipped = batch.broken if skip_broken else None
 
     def documents() -> Iterator[Document]:
-        for path in paths:
+        for path, source in zip(paths, batch.sources, strict=True):
+            skipped: list[str] | None = [] if skip_broken else None
             for name, article in read_articles(path, skipped):
                 batch.counts["articles"] += 1
                 document, reason = read_article(article, Path(name).name, batch.counts)
@@ -144,11 +142,11 @@ def convert_batch(job: tuple[int, list[Path]], output: Path, licences: tuple[str
                 else:
                     batch.ids.append(document.id)
                     yield document
+            if skipped:
+                batch.counts["broken_articles"] += len(skipped)
+                source["broken"] = skipped
 
     batch.entry = write_shard(output, number, documents())
-    if batch.broken:
-        batch.counts["broken_articles"] = len(batch.broken)
-        batch.sources[0]["broken"] = batch.broken
     return batch
 
 
@@ -205,17 +203,12 @@ def main() -> None:
     add("--workers", type=int, default=usable_cores(), metavar="N",
         help="processes, one package each (default: the cores there are)")  # fmt: skip
     args = parser.parse_args()
-    try:
-        manifest = convert(
-            args.input,
-            args.output,
-            workers=args.workers,
-            licences=tuple(args.license),
-            skip_broken=args.skip_broken,
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{summary(manifest)}\nwritten to {args.output}")
+    run_stage(
+        lambda: convert(
+            args.input, args.output, workers=args.workers, licences=tuple(args.license), skip_broken=args.skip_broken
+        ),
+        args.output,
+    )
 
 
 if __name__ == "__main__":

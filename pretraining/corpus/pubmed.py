@@ -13,7 +13,6 @@ is broken ends the run, or with `--skip-broken` gives the documents before the b
 """
 
 import argparse
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -30,8 +29,8 @@ from pretraining.corpus.documents import (
     find_files,
     keep_lines,
     read_manifest,
+    run_stage,
     source_entry,
-    summary,
     write_shard,
     writing_stage,
 )
@@ -191,20 +190,12 @@ def main() -> None:
     add("--workers", type=int, default=usable_cores(), metavar="N",
         help="processes, one file each (default: the cores there are)")  # fmt: skip
     args = parser.parse_args()
-    try:
-        manifest = convert(
-            args.input,
-            args.output,
-            workers=args.workers,
-            titles_only=args.titles_only,
-            skip_broken=args.skip_broken,
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    for source in manifest["sources"]:
-        if "broken" in source:
-            print(f"warning: {source['broken']}", file=sys.stderr)
-    print(f"{summary(manifest)}\nwritten to {args.output}")
+    run_stage(
+        lambda: convert(
+            args.input, args.output, workers=args.workers, titles_only=args.titles_only, skip_broken=args.skip_broken
+        ),
+        args.output,
+    )
 
 
 if __name__ == "__main__":

@@ -20,26 +20,21 @@ characters, and the manifest last. Nothing is fetched: private records need no n
 import argparse
 import json
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from pretraining.corpus.documents import (
     Document,
     find_files,
     normalise_text,
     read_manifest,
-    source_entry,
-    summary,
-    write_shards,
+    run_stage,
     writing_stage,
 )
 from pretraining.corpus.pubmed_records import RETRACTED, clean_title, month_and_day
-from pretraining.corpus.text import SHARD_CHARACTERS, read_lines
+from pretraining.corpus.text import fill_stage, read_lines
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
 PARQUET = (".parquet",)
@@ -174,12 +169,9 @@ def convert(inputs: list[Path], output: Path, *, text_field: str = "text", id_fi
         raise ValueError(f"{unknown[0]}: the ending says the format; known are {', '.join(SUFFIXES)}")
     options = {"text_field": text_field, "id_field": id_field}
     with writing_stage(output, "records", options=options, sentences=False) as stage:
-        documents = (document for path in tqdm(files, "Records", unit="file", disable=None)
-                     for document in read_records(path, text_field, id_field, stage.counts))  # fmt: skip
-        stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
+        fill_stage(stage, files, lambda path: read_records(path, text_field, id_field, stage.counts), "Records")
         if not stage.files:
             raise ValueError(f"no record of {files[0]} (of {len(files)} files) became a document")
-        stage.sources = [source_entry(path) for path in files]
     return read_manifest(output)
 
 
@@ -196,11 +188,7 @@ def main() -> None:
     add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
     args = parser.parse_args()
-    try:
-        manifest = convert(args.input, args.output, text_field=args.text_field, id_field=args.id_field)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{summary(manifest)}\nwritten to {args.output}")
+    run_stage(lambda: convert(args.input, args.output, text_field=args.text_field, id_field=args.id_field), args.output)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ on; a false one splits a name.
 
 import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -41,8 +40,8 @@ from pretraining.corpus.documents import (
     list_shards,
     read_manifest,
     read_shard,
+    run_stage,
     source_entry,
-    summary,
     write_shard,
     writing_stage,
 )
@@ -203,11 +202,7 @@ def main() -> None:
         help="processes, one shard each (default: the cores there are)",
     )
     args = parser.parse_args()
-    try:
-        manifest = convert(args.input, args.output, workers=args.workers)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{summary(manifest)}\nwritten to {args.output}")
+    run_stage(lambda: convert(args.input, args.output, workers=args.workers), args.output)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ others. A document must fit into memory; files need not.
 import argparse
 import gzip
 import lzma
-import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,11 +28,12 @@ from tqdm import tqdm
 
 from pretraining.corpus.documents import (
     Document,
+    Stage,
     find_files,
     normalise_text,
     read_manifest,
+    run_stage,
     source_entry,
-    summary,
     write_shards,
     writing_stage,
 )
@@ -107,17 +107,21 @@ def _unpack(counted: BinaryIO, packed: BinaryIO, start: bytes) -> BinaryIO:
     return packed
 
 
+def fill_stage(stage: Stage, files: list[Path], read: Callable[[Path], Iterator[Document]], description: str) -> None:
+    """Write the documents of all files, one after another, as shards."""
+    documents = (one for path in tqdm(files, description, unit="file", disable=None) for one in read(path))
+    stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
+    stage.sources = [source_entry(path) for path in files]
+
+
 def convert(inputs: list[Path], output: Path, *, layout: str = LAYOUTS[0]) -> dict:
     """Read text files and folders into `output`; return the manifest."""
     files = find_files(inputs, SUFFIXES)
     sentences = layout == "sentence-per-line"
     with writing_stage(output, "text", options={"layout": layout}, sentences=sentences) as stage:
-        documents = (document for path in tqdm(files, "Text", unit="file", disable=None)
-                     for document in read_text(path, layout, stage.counts))  # fmt: skip
-        stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
+        fill_stage(stage, files, lambda path: read_text(path, layout, stage.counts), "Text")
         if not stage.files:
             raise ValueError(f"{files[0]} (of {len(files)} files) has no text; check --input")
-        stage.sources = [source_entry(path) for path in files]
     return read_manifest(output)
 
 
@@ -142,11 +146,7 @@ def main() -> None:
         help="what a line is; in the first two layouts a blank line ends a document (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args()
-    try:
-        manifest = convert(args.input, args.output, layout=args.layout)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{summary(manifest)}\nwritten to {args.output}")
+    run_stage(lambda: convert(args.input, args.output, layout=args.layout), args.output)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Opening XML from outside safely, plain or gzip; there is no command here.
 
 Steps of a reader: `open_xml(path)` or bytes of its own; `check_head` before anything else is parsed; parsing with
-`PARSER_OPTIONS`; all of it inside `with naming(path, position)`, which turns what lxml and gzip raise into one sentence.
+`PARSER_OPTIONS`; all of it inside `with naming(path, position)`, which turns what lxml and gzip raise into one
+sentence.
 """
 
 import gzip

@@ -266,6 +266,7 @@ def test_broken_articles_are_left_out_where_asked_and_listed(tmp_path):
     assert result.returncode == 1 and result.stderr.startswith(f"error: {path}:PMC2.nxml is not well-formed")
     result = command("--input", path, "--output", tmp_path / "o", "--skip-broken")
     assert result.returncode == 0 and "broken articles 2" in result.stdout
+    assert result.stderr.count("warning: ") == 2 and f"warning: {path}:PMC3.nxml" in result.stderr
     (source,) = read_manifest(tmp_path / "o")["sources"]
     assert len(source["broken"]) == 2 and "PMC3.nxml" in source["broken"][1]
 
