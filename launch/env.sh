@@ -9,7 +9,8 @@
 #   SCRATCH     node-local folder for caches and temporary files
 #   SITE_ENV    a file of your own with more such lines, sourced first
 #
-# It sets RANK_COMMAND, the words that start one rank: launch/pretrain.sh, in the container if there is one.
+# It sets RANK_COMMAND, the words that start one rank (launch/pretrain.sh, in the container if there is one), and flags, what
+# launch/submit.sh has put, shell-quoted, into PRETRAIN_FLAGS, for schedulers that pass no arguments to a script.
 
 # shellcheck source=/dev/null
 if [ -n "${SITE_ENV:-}" ]; then
@@ -44,4 +45,10 @@ if [ -n "${CONTAINER:-}" ]; then
     done
     # The environment of the job goes in with it: rank variables and NCCL's settings are in there.
     RANK_COMMAND=("$runtime" exec --nv --bind "$seen" --env PYTHON=python3 "$CONTAINER" "${RANK_COMMAND[@]}")
+fi
+
+# shellcheck disable=SC2034  # pbs.sh and lsf.sh use it
+flags=()
+if [ -n "${PRETRAIN_FLAGS:-}" ]; then
+    eval "flags=($PRETRAIN_FLAGS)"
 fi

@@ -25,10 +25,6 @@ fi
 source "$ROOT/launch/env.sh"
 cd "$ROOT" || exit 1
 
-flags=()
-if [ -n "${PRETRAIN_FLAGS:-}" ]; then
-    eval "flags=($PRETRAIN_FLAGS)" # quoted by launch/submit.sh
-fi
 ranks="${RANKS_PER_NODE:-6}"
 # The hosts of the job without the one that runs this script, where LSF gives one of its own for that.
 mapfile -t hosts < <(awk '!seen[$0]++' "${LSB_DJOB_HOSTFILE:-/dev/null}") # each once, in order: rank 0's is the first

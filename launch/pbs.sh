@@ -24,10 +24,6 @@ fi
 source "$ROOT/launch/env.sh"
 cd "$ROOT" || exit 1
 
-flags=()
-if [ -n "${PRETRAIN_FLAGS:-}" ]; then
-    eval "flags=($PRETRAIN_FLAGS)" # quoted by launch/submit.sh
-fi
 # 90 % of the time limit, for what comes before the first step and for the last checkpoint.
 limit=$(qstat -f "${PBS_JOBID:-}" 2>/dev/null | sed -n 's/.*Resource_List.walltime = //p')
 if [[ $limit =~ ^([0-9]+):([0-9]+):[0-9]+$ ]]; then
@@ -36,7 +32,10 @@ if [[ $limit =~ ^([0-9]+):([0-9]+):[0-9]+$ ]]; then
 fi
 # Ranks that mpiexec starts have no address of rank 0: it is the first host of the list.
 MASTER_ADDR=$(head -n 1 "$PBS_NODEFILE")
-MASTER_PORT=$((29500 + $(printf %s "${PBS_JOBID:-0}" | tr -cd '0-9' | tail -c 4 | sed 's/^0*//;s/^$/0/') % 10000))
+job=${PBS_JOBID:-0}
+job=${job%%.*} # 123.server, 123[4].server
+digits=0000${job//[!0-9]/}
+MASTER_PORT=$((29500 + 10#${digits: -4}))
 export MASTER_ADDR MASTER_PORT
 
 status=0

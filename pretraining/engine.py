@@ -30,7 +30,7 @@ from torch import nn
 from torch.distributed import distributed_c10d as c10d
 
 from pretraining.batch import MaskedBatch
-from pretraining.config import OptimizerConfig
+from pretraining.config import OptimizerConfig, RunConfig
 from pretraining.ds_config import offloads_optimizer, precision, zero_stage
 from pretraining.masking import hash_bits
 from pretraining.metrics import add_sums
@@ -39,7 +39,6 @@ from pretraining.optim import Lamb, parameter_groups
 from pretraining.reachability import own_address
 
 STREAM_DROPOUT = 9
-TIMEOUT_MINUTES = 30.0  # of a collective: longer than the slowest checkpoint, shorter than a wasted night
 ADDRESS_BYTES = 64
 STALE_LOCK_SECONDS = 60
 FP16_SKIPS_ALLOWED = 20  # consecutive overflows while the loss scale finds its level; more means divergence
@@ -68,7 +67,7 @@ class Engine:
         return self.deepspeed.module
 
 
-def start_ranks(timeout_minutes: float = TIMEOUT_MINUTES) -> tuple[int, int, torch.device]:
+def start_ranks(timeout_minutes: float = RunConfig.distributed_timeout_minutes) -> tuple[int, int, torch.device]:
     """Open the process group (NCCL on GPUs, gloo on CPUs). Returns (rank, world size, device)."""
     local_rank = int(os.environ["LOCAL_RANK"])
     accelerator = get_accelerator()

@@ -93,5 +93,5 @@ def test_a_host_that_is_cut_off_ends_the_run_of_two_hosts_and_the_next_start_goe
         again = flags_of(corpus, folder, train_iters=4000, load=folder, exit_duration_in_mins=0.05)
         processes = [start(torchrun(hosts, number, again), environment, REPOSITORY) for number in (0, 1)]
         results = [process.communicate(timeout=300) for process in processes]
-    assert all("stopped after step" in "".join(results[0]) for process in processes), results
+    assert "stopped after step" in "".join(results[0]), results
     assert run_state(folder)["status"] == "stopped"
