@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# All corpus stages in order: PubMed XML and plain text -> documents -> filter -> sentences -> vocabulary -> index.
+# All corpus stages in order: PubMed, PMC, records, plain text -> documents -> filter -> sentences -> vocabulary -> index.
 #
 #   PUBMED="BASELINE UPDATES" OUTPUT=DIR bash launch/prepare_corpus.sh --language eng --duplicates pmid exact near
 #   ENGINE=slurm PUBMED=... OUTPUT=DIR bash launch/prepare_corpus.sh        filter as Slurm arrays, the rest as Slurm jobs
 #
-# Flags go to the filter (python -m pretraining.corpus.filter --help). By the environment: PUBMED, TEXT (what the readers
-# take as --input, several apart by blanks), TEXT_LAYOUT (the text reader's --layout), OUTPUT, VOCAB_SIZE (30522), VOCAB_FLAGS, WORKERS (the cores there
-# are), ENGINE (local or slurm), SRUN_FLAGS (for the stages that run as one job), PYTHON.
+# Flags go to the filter (python -m pretraining.corpus.filter --help). By the environment: PUBMED, PMC, RECORDS, TEXT (what
+# the readers take as --input, several apart by blanks), TEXT_LAYOUT (the text reader's --layout), OUTPUT, VOCAB_SIZE
+# (30522), VOCAB_FLAGS, WORKERS (the cores there are), ENGINE (local or slurm), SRUN_FLAGS (for the stages that run as
+# one job), PYTHON.
 #
 # A stage that is done, with the same command on the same input, is not done again; one that was killed is repeated, the
 # filter task by task. Run the same command again after whatever happened: the result is the same to the byte.
@@ -19,6 +20,8 @@ ENGINE="${ENGINE:-local}"
 WORKERS="${WORKERS:-$(nproc)}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-true}"
 read -ra pubmed <<<"${PUBMED:-}"
+read -ra pmc <<<"${PMC:-}"
+read -ra records <<<"${RECORDS:-}"
 read -ra text <<<"${TEXT:-}"
 read -ra vocab_flags <<<"${VOCAB_FLAGS:-}"
 read -ra srun_flags <<<"${SRUN_FLAGS:-}"
@@ -28,7 +31,7 @@ local) on_one_node=() ;;
 slurm) on_one_node=(srun --ntasks=1 "--cpus-per-task=$WORKERS" "${srun_flags[@]}") ;;
 *) echo "error: ENGINE=$ENGINE is neither local nor slurm" >&2 && exit 1 ;;
 esac
-if ((${#pubmed[@]} + ${#text[@]} == 0)); then
+if ((${#pubmed[@]} + ${#pmc[@]} + ${#records[@]} + ${#text[@]} == 0)); then
     echo "error: nothing to read; set PUBMED or TEXT to files or folders" >&2 && exit 1
 fi
 
@@ -70,6 +73,16 @@ if ((${#pubmed[@]})); then
     stage pubmed "$OUTPUT/pubmed/manifest.json" "${pubmed[@]}" -- \
         "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed" --workers "$WORKERS"
     documents+=("$OUTPUT/pubmed")
+fi
+if ((${#pmc[@]})); then
+    stage pmc "$OUTPUT/pmc/manifest.json" "${pmc[@]}" -- \
+        "$PYTHON" -m pretraining.corpus.pmc --input "${pmc[@]}" --output "$OUTPUT/pmc" --workers "$WORKERS"
+    documents+=("$OUTPUT/pmc")
+fi
+if ((${#records[@]})); then
+    stage records "$OUTPUT/records/manifest.json" "${records[@]}" -- \
+        "$PYTHON" -m pretraining.corpus.records --input "${records[@]}" --output "$OUTPUT/records"
+    documents+=("$OUTPUT/records")
 fi
 if ((${#text[@]})); then
     stage text "$OUTPUT/text/manifest.json" "${text[@]}" -- "$PYTHON" -m pretraining.corpus.text \

@@ -58,6 +58,22 @@ def test_all_stages_once_and_again_only_what_changed(xml: Path) -> None:
     assert "pubmed: done already\nfilter: 30 documents" in changed.stdout and "index: 30 documents" in changed.stdout
 
 
+@pytest.mark.slow
+def test_full_texts_and_records_join_pubmed(xml: Path) -> None:
+    (xml / "pmc").mkdir()
+    for number in range(5):
+        (xml / "pmc" / f"PMC{number}.nxml").write_text(
+            f'<article><front><article-meta><article-id pub-id-type="pmc">{number}</article-id><title-group>'
+            f"<article-title>Full {number}.</article-title></title-group></article-meta></front>"
+            "<body><p>The dose was given to the cell.</p></body></article>"
+        )
+    rows = "".join(f'{{"id": "r{number}", "text": "A note on the drug {number}."}}\n' for number in range(4))
+    (xml / "notes.jsonl").write_text(rows)
+    result = prepare(xml, PMC=str(xml / "pmc"), RECORDS=str(xml / "notes.jsonl"))
+    assert "pmc: 5 documents" in result.stdout and "records: 4 documents" in result.stdout
+    assert "index: 39 documents" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
