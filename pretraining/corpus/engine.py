@@ -2,31 +2,37 @@
 
 Steps: `run_tasks(pipeline, tasks, folder, engine)` runs what of the tasks is not yet marked as complete in
 `folder`/completions, and returns when all are. A run that was killed is repeated with the same call.
+`add_engine_flags` and `read_engine` are the part of a stage's command line that says where its tasks run.
 
 datatrove hands its executor to Slurm tasks as a pickle in `folder`, which only those who may write the output can
 write; nothing else is unpickled.
 """
 
-import os
+import argparse
+import hashlib
+import math
 import resource
+import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
+from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
+from tqdm import tqdm
 
-from pretraining.corpus.steps import write_whole
+from pretraining.corpus.workers import map_in_order, usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 2.0
-ORPHAN_SECONDS = 0.1
+LARGEST_ARRAY = 1000  # Slurm's default limit is 1001; of more tasks each job of the array does several
 
 
 @dataclass(frozen=True)
@@ -36,84 +42,68 @@ class Engine:
     kind: str = "local"  # or "slurm"
     workers: int = 1  # tasks at a time
     partition: str | None = None  # Slurm's default one if None
-    time: str = "20:00:00"  # limit of a task, as sbatch takes it
-    memory_gib: int = 4  # of a task
+    time: str = "20:00:00"  # limit of a job, as sbatch takes it
+    memory_gib: int = 4  # of a job
     sbatch: tuple[str, ...] = ()  # further options, NAME=VALUE
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"--workers {self.workers} is not a number of processes; give 1 or more")
+        for option in self.sbatch:
+            if "=" not in option:
+                raise ValueError(f"--sbatch {option} is not NAME=VALUE; write it as account=lab")
+        if self.kind == "slurm" and shutil.which("sbatch") is None:
+            raise ValueError("--engine slurm: this machine has no sbatch; run it where jobs are submitted")
 
-class _Slurm(SlurmPipelineExecutor):
-    """datatrove's executor without its second job, which only adds up statistics."""
 
-    def launch_merge_stats(self) -> None:
-        """Launch nothing."""
+LOCAL = Engine()
 
 
-def run_tasks(pipeline: list[PipelineStep], tasks: int, folder: Path, engine: Engine) -> None:
-    """Run the tasks that are not complete. Raises what a local task raises, OSError if Slurm left some undone."""
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `read_engine` reads."""
+    add = parser.add_argument_group("engine").add_argument
+    add("--workers", type=int, default=usable_cores(), metavar="N",
+        help="Tasks at a time, a file or shard each; not part of the result (default: the cores).")  # fmt: skip
+    add("--engine", choices=("local", "slurm"), default="local", help="Where tasks run (default: here).")
+    add("--partition", metavar="NAME", help="Slurm's partition (default: Slurm's default).")
+    add("--time", default=Engine.time, metavar="LIMIT", help="Slurm's limit for a job (default: %(default)s).")
+    add("--memory-gib", type=int, default=Engine.memory_gib, metavar="N", help="Memory of a Slurm job (%(default)s).")
+    add("--sbatch", nargs="+", default=(), metavar="NAME=VALUE", help="More of sbatch's options, as account=lab.")
+
+
+def read_engine(arguments: argparse.Namespace) -> Engine:
+    """The engine that the flags say. Raises ValueError for flags that say none."""
+    return Engine(
+        arguments.engine,
+        arguments.workers,
+        arguments.partition,
+        arguments.time,
+        arguments.memory_gib,
+        tuple(arguments.sbatch),
+    )
+
+
+def run_tasks(pipeline: list[PipelineStep], tasks: int, folder: Path, engine: Engine, unit: str = "task") -> None:
+    """Run the tasks that are not complete. `folder` is WORK/tasks/NAME, and stands at the progress bar.
+
+    Raises what the first task that failed raised, OSError if tasks were lost. Each task has a log in `folder`/logs.
+    """
+    if tasks == 0:
+        return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # de-duplication opens a file a shard
-    logger.remove()  # each task has a log of its own in `folder`/logs
+    logger.remove()  # datatrove's own, on the terminal
     if engine.kind == "local":
-        _Local(
-            pipeline, tasks=tasks, workers=min(engine.workers, tasks), logging_dir=str(folder), start_method="spawn"
-        ).run()
-        return
-    executor = _Slurm(
-        pipeline,
-        tasks=tasks,
-        workers=engine.workers,
-        time=engine.time,
-        partition=engine.partition or _default_partition(),
-        mem_per_cpu_gb=engine.memory_gib,
-        qos="",
-        job_name=f"corpus-{folder.name}",
-        logging_dir=str(folder),
-        env_command=f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}",
-        sbatch_args=dict(option.split("=", 1) for option in engine.sbatch),
-    )
-    job = folder / "job"
-    if job.is_file():  # a run that was killed left its array to Slurm
-        _wait_for(job.read_text())
-    executor.run()
-    if executor.job_id != -1:
-        write_whole(job, executor.job_id.encode())
-        _wait_for(executor.job_id)
-    if undone := executor.get_incomplete_ranks():
-        raise OSError(
-            f"{len(undone):,} of {tasks:,} tasks did not end well; {folder}/slurm_logs and {folder}/logs say why; "
-            "run the same command again for those"
-        )
+        executor = _Local(pipeline, tasks=tasks, workers=engine.workers, logging_dir=str(folder))
+        executor.bar = {"description": describe(folder), "unit": unit}
+        executor.run()
+    else:
+        _run_on_slurm(pipeline, tasks, folder, engine, unit)
 
 
-class _Local(LocalPipelineExecutor):
-    """datatrove's executor, whose tasks end when the process that started them is gone."""
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1):  # noqa: ANN202
-        # local_rank is only used for what is printed on the terminal: from 1 on, nothing
-        end_with_parent(self.launcher)
-        try:
-            return super()._run_for_rank(rank, local_rank + 1, node_rank)
-        finally:
-            logger.remove()
-
-    def run(self):  # noqa: ANN202
-        """Run the tasks; this process is then their parent."""
-        self.launcher = os.getpid()
-        return super().run()
-
-
-def end_with_parent(parent: int) -> None:
-    """In a child of the process `parent`: end at once when it is gone, or else a second run would meet the first."""
-    name = "end with parent"
-    if os.getpid() == parent or any(thread.name == name for thread in threading.enumerate()):
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(ORPHAN_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name=name, daemon=True).start()
+def describe(folder: Path) -> str:
+    """What stands at the progress bar: the output's name and the pipeline's."""
+    return f"{folder.parents[1].stem} {folder.name}"
 
 
 def read_counts(folder: Path) -> Counter:
@@ -126,22 +116,111 @@ def read_counts(folder: Path) -> Counter:
     return counts
 
 
+# ---- this machine ----
+
+
+class _Local(LocalPipelineExecutor):
+    """datatrove's executor with a pool that notices when one of its processes is killed, and ends with its parent."""
+
+    bar: dict[str, str]  # what stands at the progress bar
+
+    def run(self) -> None:
+        """Run the tasks that are not complete; datatrove's own pool would wait for ever for a process that is gone."""
+        ranks = self.get_incomplete_ranks()
+        for _ in map_in_order(self.run_rank, ranks, workers=self.workers, done=self.tasks - len(ranks), **self.bar):
+            pass
+
+    def run_rank(self, rank: int) -> None:
+        """Run one task with a pipeline of its own, whose statistics are this task's."""
+        executor = copy(self)
+        executor.pipeline = deepcopy(self.pipeline)
+        logger.disable("datatrove.executor")  # it would print what a task raises, which is for the caller to say
+        try:
+            executor._run_for_rank(rank, local_rank=1)  # only that of local rank 0 goes to the terminal
+        finally:
+            logger.remove()
+
+
+# ---- Slurm ----
+
+
+class _Slurm(SlurmPipelineExecutor):
+    """datatrove's executor, whose tasks leave what they raise in a file, without its job that adds up statistics."""
+
+    def launch_merge_stats(self) -> None:
+        """Launch nothing."""
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1):  # noqa: ANN202
+        executor = copy(self)
+        executor.pipeline = deepcopy(self.pipeline)  # a job may do several tasks: each has statistics of its own
+        try:
+            return super(_Slurm, executor)._run_for_rank(rank, local_rank, node_rank)
+        except (ValueError, OSError) as error:
+            with self.logging_dir.open(f"errors/{rank:05d}", "w") as file:
+                file.write(str(error))
+            raise
+
+
+def _run_on_slurm(pipeline: list[PipelineStep], tasks: int, folder: Path, engine: Engine, unit: str) -> None:
+    name = job_name(folder.parents[1])
+    executor = _Slurm(
+        pipeline,
+        tasks=tasks,
+        workers=engine.workers,
+        time=engine.time,
+        partition=engine.partition or _default_partition(),
+        mem_per_cpu_gb=engine.memory_gib,
+        qos="",
+        job_name=name,
+        logging_dir=str(folder),
+        env_command=f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}",
+        sbatch_args=dict(option.split("=", 1) for option in engine.sbatch),
+        tasks_per_job=math.ceil(tasks / LARGEST_ARRAY),
+    )
+    shutil.rmtree(folder / "errors", ignore_errors=True)
+    try:
+        executor.run()
+    except subprocess.CalledProcessError as error:
+        raise OSError(f"Slurm did not take the job: {' '.join(error.cmd)} ended with {error.returncode}") from None
+    with tqdm(total=tasks, desc=describe(folder), unit=unit, disable=None) as bar:
+        while is_queued(name):
+            time.sleep(POLL_SECONDS)
+            bar.update(tasks - len(executor.get_incomplete_ranks()) - bar.n)
+    if undone := executor.get_incomplete_ranks():
+        for rank in undone:
+            if (error := folder / "errors" / f"{rank:05d}").is_file():
+                raise ValueError(error.read_text())
+        raise OSError(
+            f"{len(undone):,} of {tasks:,} tasks did not end well; {folder}/slurm_logs and {folder}/logs say why; "
+            "run the same command again for those"
+        )
+
+
+def job_name(work: Path) -> str:
+    """The name of the jobs of the stage whose work folder this is, which no other stage's jobs have."""
+    return f"corpus-{work.stem}-{hashlib.sha256(str(work.resolve()).encode()).hexdigest()[:10]}"
+
+
+def wait_for_earlier(work: Path) -> None:
+    """Wait for the jobs that a run which was killed left to Slurm: they write to the same folder."""
+    if is_queued(job_name(work)):
+        print(f"waiting for the Slurm jobs {job_name(work)} of an earlier run", file=sys.stderr)
+    while is_queued(job_name(work)):
+        time.sleep(POLL_SECONDS)
+
+
+def is_queued(name: str) -> bool:
+    """Whether a job of this name waits or runs."""
+    found = subprocess.run(["squeue", "-h", "--me", f"--name={name}", "-o", "%T"], capture_output=True, text=True)
+    return found.returncode != 0 or bool(found.stdout.strip())  # a controller that does not answer is asked again
+
+
 def _default_partition() -> str:
-    names = subprocess.run(["sinfo", "-h", "-o", "%P"], capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run(["sinfo", "-h", "-o", "%P"], capture_output=True, text=True)
+    if found.returncode != 0:
+        raise OSError(f"Slurm does not answer: {found.stderr.strip()}")
+    names = found.stdout.split()
     default = next((name for name in names if name.endswith("*")), None)
     if default is None:
         raise ValueError(f"Slurm has no default partition; give --partition, one of {', '.join(names)}")
     return default.removesuffix("*")
-
-
-def _wait_for(job: str) -> None:
-    while _is_queued(job):
-        time.sleep(POLL_SECONDS)
-
-
-def _is_queued(job: str) -> bool:
-    """Whether a job waits or runs; Slurm forgets a job some minutes after its end."""
-    found = subprocess.run(["squeue", "-h", "-j", str(job), "-o", "%T"], capture_output=True, text=True)
-    if found.returncode != 0 and "Invalid job id" not in found.stderr:
-        return True  # the controller does not answer: ask again
-    return bool(found.stdout.strip())

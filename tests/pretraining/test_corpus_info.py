@@ -37,7 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (folder / "xml" / f"pubmed{number}.xml.gz").write_bytes(gzip.compress(text.encode()))
     pubmed.convert([folder / "xml"], folder / "documents")
     sentences.convert([folder / "documents"], folder / "sentences")
-    build_index(folder / "sentences", make_tokenizer(folder / "tokenizer"), str(folder / "c"), workers=1)
+    build_index(folder / "sentences", make_tokenizer(folder / "tokenizer"), str(folder / "c"))
     return folder / "c", folder / "tokenizer"
 
 
