@@ -51,7 +51,8 @@ class ReadFiles(PipelineStep):
             for document in self.read(path, counts, sources[-1]):
                 yield Document(document.text, document.id, metadata=document.metadata)
         for name, number in counts.items():
-            self.stat_update(name, value=number)
+            if number:
+                self.stat_update(name, value=number)
         self.finish(rank)
         write_whole(Path(self.folder) / f"{rank:05d}.sources.json", json.dumps(sources).encode())
 

@@ -23,10 +23,10 @@ from pretraining.corpus.adopt import adopt
 from pretraining.corpus.document_ids import DocumentIdWriter
 from pretraining.corpus.documents import MANIFEST, list_shards, read_manifest, source_entry
 from pretraining.corpus.encode import Chunk, Encode, cut_into_ranges, read_parts
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_counts, read_engine, run_tasks
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_counts, read_engine
 from pretraining.corpus.index_manifest import is_index_manifest, write_manifest
 from pretraining.corpus.indexed import CorpusWriter, corpus_path, token_dtype
-from pretraining.corpus.stages import FIRST, work_folder
+from pretraining.corpus.stages import FIRST, run_tasks, work_folder
 from pretraining.corpus.tokenizer import load_tokenizer, tokenizer_sha256, vocabulary_size
 
 

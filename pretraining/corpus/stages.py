@@ -28,7 +28,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus.document_steps import KeepLines, ReadFiles, WriteShard, read_entries, read_sources
 from pretraining.corpus.documents import Stage, open_whole, shard_name, summary, write_whole, writing_stage
-from pretraining.corpus.engine import Engine, read_counts, run_tasks, wait_for_earlier
+from pretraining.corpus.engine import Engine, read_counts
 
 PLAN = "plan.json"
 FIRST = "read"  # the pipeline whose tasks are described in the plan
@@ -43,7 +43,7 @@ class Run:
     engine: Engine
 
     def tasks(self, name: str, pipeline: list[PipelineStep], tasks: int, unit: str = "file") -> None:
-        """Run one pipeline of so many tasks; see `engine.run_tasks`."""
+        """Run one pipeline of so many tasks."""
         run_tasks(pipeline, tasks, self.work / "tasks" / name, self.engine, unit)
 
     def read(self, reader: ReadFiles, shard_characters: int | None = None) -> None:
@@ -84,6 +84,13 @@ class Run:
             self.stage.files.append({**entry, "name": name})
 
 
+def run_tasks(pipeline: list[PipelineStep], tasks: int, folder: Path, engine: Engine, unit: str = "task") -> None:
+    """Run one pipeline of so many tasks; see `executors.run_tasks`."""
+    from pretraining.corpus import executors  # half a second, for which a mistake in the flags need not wait
+
+    executors.run_tasks(pipeline, tasks, folder, engine, unit)
+
+
 @contextmanager
 def running_stage(
     output: Path | str,
@@ -119,7 +126,9 @@ def work_folder(output: Path, plan: dict, tasks: list[Any], engine: Engine) -> I
     output.parent.mkdir(parents=True, exist_ok=True)
     with _lock(output):
         if engine.kind == "slurm":
-            wait_for_earlier(work)
+            from pretraining.corpus import executors
+
+            executors.wait_for_earlier(work)
         _prepare(work, {"plan": _digest(plan), "tasks": [_digest(task) for task in tasks]})
         try:
             yield work

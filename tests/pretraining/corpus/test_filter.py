@@ -104,7 +104,8 @@ def test_mistakes_are_said_before_anything_is_written(two_inputs: tuple[Path, Pa
         filter_corpus(Plan(two_inputs, Rules()), tmp_path / "other", ENGINE)
     with pytest.raises(ValueError, match="no document passes"):
         filter_corpus(Plan(two_inputs, Rules(language=("eng",))), tmp_path / "out", ENGINE)
-    assert not (tmp_path / "out").exists() and (tmp_path / "other" / "thesis.txt").exists()
+    assert list((tmp_path / "out").iterdir()) == [] and (tmp_path / "other" / "thesis.txt").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out"]
 
 
 # ---- the command ----
