@@ -70,7 +70,8 @@ def test_all_stages_once_and_again_only_what_changed(xml: Path) -> None:
 def four_kinds(xml: Path) -> dict[str, str]:
     """Files of all that is read, two of PubMed; the variables that name them."""
     text = (xml / "xml" / "a.xml").read_text()
-    (xml / "xml" / "b.xml").write_text(text.replace('<PMID Version="1">1', '<PMID Version="1">2'))
+    text = text.replace('<PMID Version="1">', '<PMID Version="1">5').replace(">510<", ">10<")  # 10 is revised
+    (xml / "xml" / "b.xml").write_text(text)
     (xml / "pmc").mkdir()
     for number in range(5):
         (xml / "pmc" / f"PMC{number}.nxml").write_text(
@@ -88,7 +89,7 @@ def four_kinds(xml: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_full_texts_records_and_text_join_pubmed(xml: Path, four_kinds: dict[str, str]) -> None:
     result = prepare(xml, **four_kinds)
-    for kind in ("pmc: 5", "records: 4", "text: 2", "index: 61"):
+    for kind in ("pmc: 5", "records: 4", "text: 2", "index: 70"):
         assert f"{kind} documents" in result.stdout
 
 

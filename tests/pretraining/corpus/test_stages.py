@@ -18,8 +18,9 @@ from pretraining.corpus.index import build_index
 from tests.pretraining.corpus.test_index import write_tokenizer_folder
 
 ARTICLE = (
-    '<PubmedArticle><MedlineCitation><PMID Version="1">{0}</PMID><Article><ArticleTitle>Title {0}.</ArticleTitle><Abstract>'
-    "<AbstractText>The cell {0} was seen. It held.</AbstractText></Abstract></Article></MedlineCitation></PubmedArticle>"
+    '<PubmedArticle><MedlineCitation><PMID Version="1">{0}</PMID><Article><ArticleTitle>Title {0}.</ArticleTitle>'
+    "<Abstract><AbstractText>The cell {0} was seen. It held.</AbstractText></Abstract></Article></MedlineCitation>"
+    "</PubmedArticle>"
 )
 FULL_TEXT = (
     '<article><front><article-meta><article-id pub-id-type="pmc">{0}</article-id><title-group><article-title>Full {0}.'
