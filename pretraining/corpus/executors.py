@@ -9,11 +9,14 @@ write; nothing else is unpickled.
 
 import hashlib
 import math
+import os
 import resource
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from copy import copy, deepcopy
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from pretraining.corpus.workers import map_in_order
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 2.0
+PATIENCE_SECONDS = 900.0  # with a Slurm controller that is away, as when it is started again
 LARGEST_ARRAY = 1000  # Slurm's default limit is 1001; of more tasks each job of the array does several
 
 
@@ -73,10 +77,12 @@ class _Local(LocalPipelineExecutor):
         executor = copy(self)
         executor.pipeline = deepcopy(self.pipeline)
         logger.disable("datatrove.executor")  # it would print what a task raises, which is for the caller to say
-        try:
-            executor._run_for_rank(rank, local_rank=1)  # only that of local rank 0 goes to the terminal
-        finally:
-            logger.remove()
+        # datatrove's steps have progress bars of their own, which would run over that of the tasks.
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+            try:
+                executor._run_for_rank(rank, local_rank=1)  # only that of local rank 0 goes to the terminal
+            finally:
+                logger.remove()
 
 
 # ---- Slurm ----
@@ -101,6 +107,8 @@ class _Slurm(SlurmPipelineExecutor):
 
 def _run_on_slurm(pipeline: list[PipelineStep], tasks: int, folder: Path, engine: Engine, unit: str) -> None:
     name = job_name(folder.parents[1])
+    if any(map(str.isspace, str(folder.resolve()))):
+        raise ValueError(f"{folder.parents[1]}: on Slurm the path of the output must not have blanks; name another")
     executor = _Slurm(
         pipeline,
         tasks=tasks,
@@ -121,9 +129,7 @@ def _run_on_slurm(pipeline: list[PipelineStep], tasks: int, folder: Path, engine
     except subprocess.CalledProcessError as error:
         raise OSError(f"Slurm did not take the job: {' '.join(error.cmd)} ended with {error.returncode}") from None
     with tqdm(total=tasks, desc=describe(folder), unit=unit, disable=None) as bar:
-        while is_queued(name):
-            time.sleep(POLL_SECONDS)
-            bar.update(tasks - len(executor.get_incomplete_ranks()) - bar.n)
+        _wait(name, lambda: bar.update(tasks - len(executor.get_incomplete_ranks()) - bar.n))
     if undone := executor.get_incomplete_ranks():
         for rank in undone:
             if (error := folder / "errors" / f"{rank:05d}").is_file():
@@ -141,16 +147,32 @@ def job_name(work: Path) -> str:
 
 def wait_for_earlier(work: Path) -> None:
     """Wait for the jobs that a run which was killed left to Slurm: they write to the same folder."""
-    if is_queued(job_name(work)):
+    if list_jobs(job_name(work)):
         print(f"waiting for the Slurm jobs {job_name(work)} of an earlier run", file=sys.stderr)
-    while is_queued(job_name(work)):
+        _wait(job_name(work), lambda: None)
+
+
+def list_jobs(name: str) -> list[str]:
+    """The jobs of this name that wait or run. Raises OSError if Slurm does not answer."""
+    found = subprocess.run(["squeue", "-h", "--me", f"--name={name}", "-o", "%A"], capture_output=True, text=True)
+    if found.returncode != 0:
+        raise OSError(f"Slurm does not answer ({found.stderr.strip()}); run the same command again when it does")
+    return found.stdout.split()
+
+
+def _wait(name: str, watch: Callable[[], object]) -> None:
+    """Wait for the jobs of this name; a controller that does not answer is asked again for some minutes."""
+    answered = time.monotonic()
+    while True:
+        try:
+            if not list_jobs(name):
+                return
+            answered = time.monotonic()
+        except OSError:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
         time.sleep(POLL_SECONDS)
-
-
-def is_queued(name: str) -> bool:
-    """Whether a job of this name waits or runs."""
-    found = subprocess.run(["squeue", "-h", "--me", f"--name={name}", "-o", "%T"], capture_output=True, text=True)
-    return found.returncode != 0 or bool(found.stdout.strip())  # a controller that does not answer is asked again
+        watch()
 
 
 def _default_partition() -> str:

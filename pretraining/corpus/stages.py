@@ -122,6 +122,7 @@ def describe_file(path: Path) -> list:
 @contextmanager
 def work_folder(output: Path, plan: dict, tasks: list[Any], engine: Engine) -> Iterator[Path]:
     """The folder OUTPUT.work of this plan, that of another plan removed; it goes when all went well."""
+    output = output.absolute()
     work = output.with_name(output.name + ".work")
     output.parent.mkdir(parents=True, exist_ok=True)
     with _lock(output):
@@ -201,7 +202,6 @@ def _link(source: Path, target: Path) -> None:
 
 def run_stage(convert: Callable[[], dict], output: Path) -> None:
     """The end of a stage's command: convert, print what came of it and what was broken; a mistake is one sentence."""
-    os.environ["TQDM_DISABLE"] = "1"  # for the bars of datatrove's steps, in the processes that run them
     try:
         manifest = convert()
     except (ValueError, OSError) as error:

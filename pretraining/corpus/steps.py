@@ -19,7 +19,6 @@ from datatrove.utils.hashing import HashConfig
 from datatrove.utils.text import ngrams, simplify_text
 from datatrove.utils.word_tokenizers import WordTokenizer
 
-from pretraining.corpus import documents
 from pretraining.corpus.benchmark_files import find_texts
 from pretraining.corpus.document_steps import ReadShard, WriteShard
 from pretraining.corpus.documents import write_whole
@@ -63,9 +62,11 @@ class ReadInput(ReadShard):
 class WriteKept(WriteShard):
     """Write the shard of this rank with the metadata that documents came with."""
 
-    def own(self, data: Iterable[Document]) -> Iterator[documents.Document]:
+    def own(self, data: Iterable[Document]) -> Iterator[Document]:
         """The documents as they are written."""
-        return (documents.Document(one.id, one.text, own_metadata(one)) for one in data)
+        for document in data:
+            document.metadata = own_metadata(document)
+            yield document
 
 
 class RemovedWriter:

@@ -20,6 +20,7 @@ import argparse
 import gzip
 import lzma
 import multiprocessing
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -80,9 +81,9 @@ def read_lines(path: Path) -> Iterator[str]:
     with open(path, "rb") as packed:
         start = packed.read(6)
         packed.seek(0)
-        # in one process only: bars of several would run over each other
-        hidden = True if multiprocessing.parent_process() else None
-        bar = {"total": path.stat().st_size, "desc": path.name, "disable": hidden, "leave": False}
+        # in one process only: bars of several would run over each other; a task's sys.stderr goes nowhere
+        where = {"disable": True if multiprocessing.parent_process() else None, "file": sys.__stderr__}
+        bar = {"total": path.stat().st_size, "desc": path.name, "leave": False, **where}
         with tqdm.wrapattr(packed, "read", bytes=True, **bar) as counted:
             try:
                 for number, line in enumerate(_unpack(counted, packed, start), 1):

@@ -143,7 +143,7 @@ def run(words: list[str], **environment: str) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(command(corpus, output, "--workers", "1"))
+    assert run(command(corpus, output, "--workers", "1")).stderr == ""
     counts = read_manifest(output)["counts"]
     assert counts["dropped_sample"] and counts["dropped_duplicate_exact"] and counts["dropped_duplicate_near"]
     return output

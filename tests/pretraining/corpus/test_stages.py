@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pretraining.corpus import documents, encode, pmc, pubmed, records, sentences, stages, text
+from pretraining.corpus import documents, encode, executors, pmc, pubmed, records, sentences, stages, text
 from pretraining.corpus.documents import Document, read_documents, write_shard, writing_stage
 from pretraining.corpus.engine import Engine
-from pretraining.corpus.executors import LocalPipelineExecutor
 from pretraining.corpus.index import build_index
+from tests.launch.launches import wait_until
+from tests.launch.test_slurm import slurm  # noqa: F401
 from tests.pretraining.corpus.test_index import write_tokenizer_folder
 
 ARTICLE = (
@@ -112,7 +113,7 @@ def run_and_kill(operations: int, function: Callable[[], object]) -> int:
         (Path, ("rename", "unlink", "mkdir")),
         (os, ("link", "replace", "fsync", "rmdir")),
         (shutil, ("rmtree",)),
-        (LocalPipelineExecutor, ("mark_rank_as_completed",)),
+        (executors.LocalPipelineExecutor, ("mark_rank_as_completed",)),
     ):
         for name in names:
             setattr(owner, name, counted(getattr(owner, name)))
@@ -220,3 +221,28 @@ def test_wrong_engines_are_one_sentence() -> None:
         patch.setenv("PATH", "/nowhere")
         with pytest.raises(ValueError, match="--engine slurm: this machine has no sbatch"):
             Engine("slurm")
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_left_to_slurm_is_waited_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slurm: dict[str, str],  # noqa: F811
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """All tasks are one job of the array here, each with counts of its own."""
+    source = write_pubmed(tmp_path / "in")
+    pubmed.convert([source], tmp_path / "local")
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    monkeypatch.setattr(executors, "LARGEST_ARRAY", 1)
+    engine, name = Engine("slurm", sbatch=("mem-per-cpu=0",)), executors.job_name(tmp_path / "out.work")
+    pid = os.fork()
+    if not pid:
+        pubmed.convert([source], tmp_path / "out", engine=engine)
+        os._exit(0)
+    wait_until(lambda: executors.list_jobs(name), "a job")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    pubmed.convert([source], tmp_path / "out", engine=engine)
+    assert f"waiting for the Slurm jobs {name} of an earlier run" in capfd.readouterr().err
+    assert contents(tmp_path / "out") == contents(tmp_path / "local")
