@@ -232,15 +232,12 @@ def find_files(inputs: Iterable[Path | str], suffixes: tuple[str, ...]) -> list[
     return found
 
 
-def _clear(output: Path, name: str) -> None:
-    """Remove an earlier output of the stage `name`, or refuse a folder that holds anything else."""
+def require_replaceable(output: Path, name: str) -> None:
+    """Refuse a folder that holds anything but an earlier output of the stage `name`."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file; name a new folder")
-    if not output.exists():
-        return
-    if all(PARTIAL.fullmatch(path.name) for path in output.iterdir()):  # empty, or killed before it said whose it is
-        _remove_files(output)
-        return
+    if not output.exists() or all(PARTIAL.fullmatch(path.name) for path in output.iterdir()):
+        return  # nothing there, or killed before it said whose it is
     marker = next((output / m for m in (MANIFEST, UNFINISHED) if (output / m).is_file()), None)
     try:
         made_by = json.loads(marker.read_text(encoding="utf-8"))["stage"] if marker else None
@@ -250,9 +247,15 @@ def _clear(output: Path, name: str) -> None:
     if made_by != name or foreign:
         what = f"{foreign[0]}," if foreign else "files"
         raise ValueError(f"--output {output} holds {what} not made by this stage ({name}); name a new folder")
-    # The manifest goes first and says whose the rest is: until all is gone, the marker says it.
-    _write_json(output / UNFINISHED, {"stage": name})
-    _remove_files(output)
+
+
+def _clear(output: Path, name: str) -> None:
+    """Remove an earlier output of the stage `name`, or refuse a folder that holds anything else."""
+    require_replaceable(output, name)
+    if output.exists() and any(output.iterdir()):
+        # The manifest goes first and says whose the rest is: until all is gone, the marker says it.
+        _write_json(output / UNFINISHED, {"stage": name})
+        _remove_files(output)
 
 
 def _is_ours(path: Path) -> bool:

@@ -27,7 +27,15 @@ import numpy
 from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus.document_steps import KeepLines, ReadFiles, WriteShard, read_entries, read_sources
-from pretraining.corpus.documents import Stage, open_whole, shard_name, summary, write_whole, writing_stage
+from pretraining.corpus.documents import (
+    Stage,
+    open_whole,
+    require_replaceable,
+    shard_name,
+    summary,
+    write_whole,
+    writing_stage,
+)
 from pretraining.corpus.engine import Engine, read_counts
 
 PLAN = "plan.json"
@@ -107,6 +115,7 @@ def running_stage(
     `tasks` describes the input of each task of the first pipeline (`describe_file`), in what JSON can hold.
     """
     plan = {"stage": name, "options": options, "versions": {package: version(package) for package in packages}}
+    require_replaceable(Path(output), name)
     # The work folder first: it finds out whether another run writes this output.
     with work_folder(Path(output), plan, tasks, engine) as work:
         with writing_stage(output, name, options=options, sentences=sentences, packages=packages) as stage:

@@ -100,7 +100,7 @@ def test_a_control_has_the_size_of_the_selection(tmp_path: Path) -> None:
 def test_mistakes_are_said_before_anything_is_written(two_inputs: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="other holds files not made by this stage"):
+    with pytest.raises(ValueError, match="other holds thesis.txt, not made by this stage"):
         filter_corpus(Plan(two_inputs, Rules()), tmp_path / "other", ENGINE)
     with pytest.raises(ValueError, match="no document passes"):
         filter_corpus(Plan(two_inputs, Rules(language=("eng",))), tmp_path / "out", ENGINE)

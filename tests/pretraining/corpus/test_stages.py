@@ -166,6 +166,11 @@ def test_another_plan_or_a_changed_file_begins_anew(tmp_path: Path) -> None:
     source = write_pubmed(tmp_path / "in")
     assert run_and_kill(30, lambda: pubmed.convert([source], tmp_path / "out")) != 0
     assert (tmp_path / "out.work").is_dir() and (tmp_path / "out" / "unfinished.json").is_file()
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"out holds files not made by this stage \(records\)"):
+        records.convert([write_lines(tmp_path / "rows", "{}.jsonl", '{{"text": "a"}}')], tmp_path / "out")
+    shutil.rmtree(tmp_path / "rows")
+    assert contents(tmp_path) == before  # another stage's mistake costs nothing
     (source / "0.xml").write_text(f"<PubmedArticleSet>{ARTICLE.format(77)}</PubmedArticleSet>")
     (source / "1.xml").unlink()
     pubmed.convert([source], tmp_path / "out", titles_only="keep")
