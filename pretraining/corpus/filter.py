@@ -24,11 +24,11 @@ from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus import duplicates
 from pretraining.corpus.benchmark_files import list_files
-from pretraining.corpus.documents import MANIFEST, list_shards, open_whole, read_manifest, shard_name, source_entry
+from pretraining.corpus.documents import list_shards, open_whole, read_manifest, shard_name, source_entry
 from pretraining.corpus.engine import Engine, read_counts, read_engine
 from pretraining.corpus.filter_flags import make_parser, read_rules
 from pretraining.corpus.selection import Rules, Selection
-from pretraining.corpus.stages import Run, run_stage, running_stage
+from pretraining.corpus.stages import Run, run_stage, running_stage, stage_sources
 from pretraining.corpus.steps import (
     CountJournals,
     ReadInput,
@@ -65,30 +65,26 @@ class Plan:
             options[rule.name] = list(value) if isinstance(value, tuple) else value
         return options | {"duplicates": list(self.duplicates), "ngrams": self.ngrams}
 
-    def sources(self) -> list[dict]:
-        """The manifests of the inputs."""
-        return [{**source_entry(p / MANIFEST), "name": f"{p.resolve().name}/{MANIFEST}"} for p in self.inputs]
-
 
 def filter_corpus(plan: Plan, output: Path, engine: Engine, removed: Path | None = None) -> dict:
     """Write what the plan keeps of its inputs to `output`, and what it leaves out to the file `removed`.
 
     Returns the manifest. Raises ValueError for wrong input, OSError if tasks could not be run.
     """
-    manifests = [read_manifest(path) for path in plan.inputs]
-    sentences = {manifest["sentences"] for manifest in manifests}
+    sources = stage_sources(plan.inputs)
+    sentences = {source["manifest"]["sentences"] for source in sources}
     if len(sentences) > 1:
         raise ValueError("--input: some folders have one sentence a line and some do not; filter them apart")
     Selection(plan.rules)  # so that a mistake in a file is said now
     shards = [(str(path), number) for number, one in enumerate(plan.inputs) for path in list_shards(one)]
     if not shards:
         raise ValueError(f"--input {plan.inputs[0]} has no documents; nothing to filter")
-    sources = plan.sources()
+    digests = [source["sha256"] for source in sources]
     with running_stage(
         output,
         "filter",
         engine=engine,
-        tasks=[[sources, path] for path, _ in shards],
+        tasks=[[digests, path] for path, _ in shards],
         options=plan.options(),
         sentences=sentences.pop(),
         packages=("datatrove",),

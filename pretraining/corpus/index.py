@@ -117,7 +117,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output-prefix",
         metavar="PREFIX",
-        help="The corpus is written to PREFIX.bin, PREFIX.idx, PREFIX.ids, PREFIX.json.",
+        help="The corpus is written to PREFIX.bin, .idx, .ids and .json; PREFIX.work is used on the way.",
     )
     parser.add_argument(
         "--adopt",

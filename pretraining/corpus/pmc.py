@@ -202,7 +202,7 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), or folders of them, read by name")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write; an earlier result is replaced")  # fmt: skip
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--license", nargs="+", default=[], metavar="NAME",
         help="keep articles under these licences only, such as 'CC BY' CC0 'CC BY-NC' other none "
         "(default: all; the licence is in each document's metadata)")  # fmt: skip

@@ -165,7 +165,7 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="PubMed XML files, gzip or not, or folders of them (*.xml and *.xml.gz, by name)")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write; an earlier result is replaced")  # fmt: skip
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--titles-only", choices=["keep", "drop"], default="drop",
         help="what to do with records that have a title but no abstract (default: drop)")  # fmt: skip
     add("--skip-broken", action="store_true",

@@ -203,7 +203,7 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help=f"files, or folders of them, by name: {', '.join(SUFFIXES)}")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write; an earlier result is replaced")  # fmt: skip
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
     add_engine_flags(parser)

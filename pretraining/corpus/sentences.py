@@ -36,9 +36,9 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus.document_steps import ReadShard, WriteShard
-from pretraining.corpus.documents import MANIFEST, read_manifest, source_entry
+from pretraining.corpus.documents import read_manifest
 from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
-from pretraining.corpus.stages import FIRST, run_stage, running_stage
+from pretraining.corpus.stages import FIRST, run_stage, running_stage, stage_sources
 
 # a full stop, question or exclamation mark, what closes after it, a blank; or a full stop without the blank
 CANDIDATE = re.compile(r"[.?!](?:[)\]\"'”’]* (?=\S)|(?<=[a-z]{4}\.)(?=[A-Z][a-z]+ ))")
@@ -144,31 +144,28 @@ class SplitSentences(PipelineStep):
 
 def convert(inputs: list[Path], output: Path, *, engine: Engine = LOCAL) -> dict:
     """Split the documents of the folders, in this order, into sentences, in `output`; return the manifest."""
-    manifests = [read_manifest(folder) for folder in inputs]
-    for folder, manifest in zip(inputs, manifests, strict=True):
-        if manifest["stage"] == "sentences":
+    sources = stage_sources(inputs)
+    for folder, source in zip(inputs, sources, strict=True):
+        if source["manifest"]["stage"] == "sentences":
             raise ValueError(f"--input {folder} was written by this stage already; use it as it is")
-    shards = [(folder, manifest, entry) for folder, manifest in zip(inputs, manifests, strict=True)
-              for entry in manifest["files"]]  # fmt: skip
+    shards = [
+        (folder / entry["name"], source["manifest"]["sentences"], entry)
+        for folder, source in zip(inputs, sources, strict=True)
+        for entry in source["manifest"]["files"]
+    ]
     with running_stage(
         output,
         "sentences",
         engine=engine,
-        tasks=[[manifest["sentences"], entry] for _, manifest, entry in shards],
+        tasks=[[are_sentences, entry] for _, are_sentences, entry in shards],
         options={},
         sentences=True,
     ) as run:
-        pipeline = [
-            ReadShard([folder / entry["name"] for folder, _, entry in shards]),
-            split := SplitSentences([manifest["sentences"] for _, manifest, _ in shards]),
-            WriteShard(run.work / "read"),
-        ]
+        split = SplitSentences([are_sentences for _, are_sentences, _ in shards])
+        pipeline = [ReadShard([path for path, _, _ in shards]), split, WriteShard(run.work / FIRST)]
         run.tasks(FIRST, pipeline, len(shards), unit="shard")
         run.stage.counts = run.counts(FIRST, str(split))
-        run.stage.sources = [
-            {**source_entry(folder / MANIFEST), "name": f"{folder.resolve().name}/{MANIFEST}", "manifest": manifest}
-            for folder, manifest in zip(inputs, manifests, strict=True)
-        ]
+        run.stage.sources = sources
         run.publish(run.shards(len(shards)))
     return read_manifest(output)
 
@@ -192,7 +189,7 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="the folder to write; an earlier result is replaced",
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
     )
     add_engine_flags(parser)
     args = parser.parse_args()

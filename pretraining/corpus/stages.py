@@ -28,10 +28,13 @@ from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus.document_steps import KeepLines, ReadFiles, WriteShard, read_entries, read_sources
 from pretraining.corpus.documents import (
+    MANIFEST,
     Stage,
     open_whole,
+    read_manifest,
     require_replaceable,
     shard_name,
+    source_entry,
     summary,
     write_whole,
     writing_stage,
@@ -126,6 +129,14 @@ def describe_file(path: Path) -> list:
     """What tells whether a raw file is the one that it was: name, size, time of its last change."""
     state = path.stat()
     return [str(path), state.st_size, state.st_mtime_ns]
+
+
+def stage_sources(folders: Iterable[Path]) -> list[dict]:
+    """The entries of earlier stages' folders for a manifest's "sources", each with its whole manifest."""
+    return [
+        {**source_entry(folder / MANIFEST), "name": f"{folder.resolve().name}/{MANIFEST}", "manifest": manifest}
+        for folder, manifest in [(folder, read_manifest(folder)) for folder in folders]
+    ]
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="the folder to write; an earlier result is replaced",
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
     )
     parser.add_argument(
         "--layout", choices=LAYOUTS, default=LAYOUTS[0],

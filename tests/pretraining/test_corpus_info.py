@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretraining.corpus import pubmed, sentences
+from pretraining.corpus import pubmed, sentences, text
+from pretraining.corpus.engine import LOCAL
+from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.index import build_index
 from pretraining.corpus.indexed import IndexedCorpus
+from pretraining.corpus.provenance import files_of_document
+from pretraining.corpus.selection import Rules
 from tests.tiny import make_corpus, make_tokenizer, micro_batches, open_samples, tiny_config
 
 FLAGS = ("--seq-length", "16", "--split", "8,1,1")
@@ -102,3 +106,22 @@ def test_mistakes(corpus: tuple[Path, Path], repository: Path, flags: list[str],
 def test_a_corpus_that_is_not_there(tmp_path: Path, repository: Path) -> None:
     result = run(repository, tmp_path / "c")
     assert result.returncode == 1 and "c.json is missing" in result.stderr
+
+
+def test_a_document_is_traced_through_the_filter_and_not_to_a_file_that_is_a_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two text files of two shards: the first file alone has both."""
+    monkeypatch.setattr(text, "SHARD_CHARACTERS", 30)
+    (tmp_path / "a.txt").write_text("w1 w2 w3 w4 w5 w6 w7 w8 w9 w10\n\n" * 2)
+    (tmp_path / "b.txt").write_text("\n")
+    made = text.convert([tmp_path / "a.txt", tmp_path / "b.txt"], tmp_path / "text")
+    assert len(made["files"]) == len(made["sources"]) == 2
+    filter_corpus(Plan((tmp_path / "text",), Rules()), tmp_path / "kept", LOCAL)
+    sentences.convert([tmp_path / "kept"], tmp_path / "sentences")
+    manifest = build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"))
+    lines = files_of_document(manifest, 1)
+    assert [line.split(" (")[0] for line in lines] == [
+        *(f"{stage}: documents-00001.jsonl" for stage in ("sentences", "filter", "text")),
+        "one of 2 input files:", "input file: a.txt", "input file: b.txt",
+    ]  # fmt: skip
