@@ -33,6 +33,7 @@ ORDER = (
     ("attention",),
     ("fused",),
     ("model",),
+    ("local_attention",),
     ("metrics",),
     ("objectives",),
     ("optim",),
