@@ -34,6 +34,7 @@ ORDER = (
     ("attention",),
     ("fused",),
     ("model",),
+    ("local_attention",),
     ("metrics",),
     ("objectives",),
     ("optim",),
