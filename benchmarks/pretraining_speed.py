@@ -154,7 +154,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     setting = Setting("ours", "own", options.our_execution, options.our_precision)
     ours = make_way(setting, config, options.vocab_size, device), Variant(setting, "none", options.our_micro_batch)
-    precisions = dict.fromkeys([options.our_precision, *options.precision])
+    precisions = dict.fromkeys([options.our_precision, *([] if options.no_peers else options.precision)])
     rates = {name: [measure_peak_flops(device, DTYPES[name], clock)] for name in precisions}
     own, rows, ratios, left_out = Row(), {}, {}, []
     for peer, variants in [] if options.no_peers else peer_settings(options):

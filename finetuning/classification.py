@@ -29,7 +29,8 @@ from finetuning import encoder, text_heads
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Feature, Task, predict
 from finetuning.ranks import say
-from finetuning.results import read_json, write_json
+from finetuning.result_files import read_json
+from finetuning.results import write_json
 from finetuning.text_inputs import Example, Layout, collate, layout_of, make_features, word_pieces
 from finetuning.text_labels import (
     PROBLEMS,

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuning import ranks
-from finetuning.results import plain, read_json, write_json
+from finetuning.result_files import read_json
+from finetuning.results import plain, write_json
 
 KEY_LENGTH = 100
 SHORTEST = 40  # letters and digits; below, a sentence such as "The patient was discharged home." is everybody's

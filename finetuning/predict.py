@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from finetuning.results import read_json
+from finetuning.result_files import read_json
 
 FAMILIES = ("tagging", "classification", "relations", "span_qa")  # modules here, each with a predict_texts
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from finetuning import command, texts
 from finetuning.config import FinetuneConfig
 from finetuning.pubmedqa_files import LABELS, read_pubmedqa
-from finetuning.results import read_json, write_json
+from finetuning.result_files import read_json
+from finetuning.results import write_json
 from finetuning.splits import Benchmark, Variant
 from finetuning.text_inputs import Example, Label
 from finetuning.text_labels import Settings

@@ -38,7 +38,7 @@ from finetuning.relation_predictions import (
     semeval_lines,
     table_lines,
 )
-from finetuning.results import read_json
+from finetuning.result_files import read_json
 from finetuning.splits import SPLITS, Benchmark, recognise
 from finetuning.text_inputs import Example
 from finetuning.text_scores import MICRO_F1, counts_scores, positive_f1_scores

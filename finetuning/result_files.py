@@ -1,18 +1,28 @@
 """Find the results.json of finished runs, and say in the cells of a table what they hold. Nothing to run here.
 
-Shared by the views of finetuning.table. Scores in the files are fractions; cells show percent.
+Shared by the views of finetuning.table, which need no torch. Scores in the files are fractions; cells show percent.
 """
 
+import json
 from pathlib import Path
 from typing import Any
-
-from finetuning.results import read_json
 
 Results = dict[str, Any]  # the content of one results.json
 
 NEEDED = {"variant", "model", "metric", "mean", "std", "seeds", "failed", "nonstandard_split", "split"}
 NOTE = "Nonstandard splits: not the published data, so not to be compared with published scores."
 NOTHING = "–"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in `path`; ValueError if it is broken."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): delete it") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a JSON object: delete it")
+    return content
 
 
 def find_results(folders: list[Path]) -> list[Results]:

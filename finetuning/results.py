@@ -30,6 +30,7 @@ from finetuning import ranks
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task, choose_device, fit, predict
 from finetuning.provenance import provenance
+from finetuning.result_files import read_json
 
 # The name that it is called by (its checksum is compared), others' scores, and what is said beside the scores.
 NOT_COMPARED = {"model", "published", "search", "leaks"}
@@ -49,17 +50,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in `path`; ValueError if it is broken."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): delete it") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object: delete it")
-    return content
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:

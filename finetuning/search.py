@@ -18,7 +18,8 @@ from typing import Any
 from finetuning import ranks
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task, choose_device, fit
-from finetuning.results import differences, make_deterministic, plain, read_json, write_json
+from finetuning.result_files import read_json
+from finetuning.results import differences, make_deterministic, plain, write_json
 
 # What is searched: (least, most, step); step 0 is a logarithmic scale. Epochs are times the given number.
 SPACE = {

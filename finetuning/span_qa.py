@@ -23,7 +23,8 @@ from finetuning import encoder, ranks
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Task, choose_device, predict
 from finetuning.qa_heads import HEADS, SPANS, make_span_model, save_span_model, span_loss, span_outputs
-from finetuning.results import read_json, write_json
+from finetuning.result_files import read_json
+from finetuning.results import write_json
 from finetuning.span_inputs import Answers, Inputs, Reader, collate, join_windows, make_inputs, make_reader
 from finetuning.squad_files import Example
 

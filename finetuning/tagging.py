@@ -31,7 +31,8 @@ from finetuning.conll import Sentence, TaggedFile
 from finetuning.entity_files import COUNTS
 from finetuning.entity_scores import ENTITY_F1, TOKEN_F1
 from finetuning.loop import Batch, Feature, Task, choose_device, predict
-from finetuning.results import read_json, write_json
+from finetuning.result_files import read_json
+from finetuning.results import write_json
 from finetuning.splits import Benchmark, Sizes, Variant, recognise
 from finetuning.tagging_inputs import Cutting, collate, make_features, word_pieces
 from finetuning.tags import SCHEMES, UNTYPED, iob2_tags, iob_spans

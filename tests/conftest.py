@@ -1,11 +1,13 @@
-"""What every test shares: one thread, no network, the `gpu` marker, and the folder of real files.
+"""What every test shares: one thread, no network, the `gpu` marker, what may run at the same time, real files.
 
 Settings are environment variables, put in place before any test module imports torch, so that programs
 started by tests inherit them.
 """
 
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files go to workers as a whole, for their fixtures; those whose tests start ranks all go to the same one.
+
+    Such a test keeps two cores busy: two of them at the same time would wait for each other, and for their ports.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "ranks" if starts_ranks(file) else file
+
+    return Scheduling(config, log)
+
+
+@functools.cache
+def starts_ranks(file: str) -> bool:
+    """Whether the tests of a file, named from the root of the repository, start ranks."""
+    text = (REPOSITORY / file).read_text(encoding="utf-8")
+    return any(f"from tests.{module} import" in text for module in ("distributed", "training_runs"))
 
 
 @pytest.fixture(scope="session")

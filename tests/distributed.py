@@ -9,13 +9,15 @@
 
     assert run_distributed(mean_of_ranks, 2, 10) == [10.5, 10.5]
 
-1. Spawns the ranks (never forks: torch's threads do not survive a fork), with one thread each and the rank
-   variables that launchers set: RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
+1. Forks the ranks from a server that has the imports of PRELOADED done, which take every rank seconds (and never from
+   this process: torch's threads do not survive a fork), with one thread each and the rank variables that launchers
+   set: RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
 2. Joins them to a gloo process group, calls the function, and leaves the group.
 3. The first error in time wins: its traceback is raised here, and the other ranks, whose own errors would
    only say that a neighbour went away, are ended. So is everything when the time is over.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -24,9 +26,26 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
+PRELOADED = [
+    "pytest",
+    "pretraining.train",
+    "pretraining.export",
+    "deepspeed.runtime.zero.muon.muon_optimizer",  # imported late, by deepspeed.initialize; takes seconds
+    "torch.utils.tensorboard",
+    "transformers.models.electra.modeling_electra",
+]
+# Of each rank, and of the server that the ranks are forked from.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "DS_ACCELERATOR": "cpu",
+    "CUDA_VISIBLE_DEVICES": "",
+    "DEEPSPEED_LOG_LEVEL": "error",
+}
 # After the first failure, how long the other ranks may take to report one that happened earlier.
 GRACE_S = 0.5
 
@@ -39,7 +58,7 @@ def run_distributed(
     Function, arguments and results must be picklable. Raises RuntimeError with the traceback of the rank that
     failed first, or TimeoutError after timeout_s seconds.
     """
-    context = multiprocessing.get_context("spawn")
+    context = rank_context()
     port = _free_port()
     receivers, processes = [], []
     try:
@@ -64,6 +83,26 @@ def run_distributed(
             receiver.close()
 
 
+def rank_context() -> ForkServerContext:
+    """What ranks are started from; this process's variables of ENVIRONMENT stay as they are."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with _environment(ENVIRONMENT):
+        forkserver.ensure_running()
+    return context
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]):
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -80,14 +119,13 @@ def _run_rank(
     """The body of one rank: sends (time, True, result) or (time, False, traceback)."""
     rank, world_size, port = place
     os.environ.update(
+        ENVIRONMENT,
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(world_size),
         LOCAL_WORLD_SIZE=str(world_size),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
-        OMP_NUM_THREADS="1",
-        DS_ACCELERATOR="cpu",
     )
     import torch
     import torch.distributed as dist

@@ -3,9 +3,12 @@
 #
 #   bash tests/run.sh            the fast tests: minutes
 #   bash tests/run.sh all        fast and slow tests, ruff (lint and format), shellcheck of every shell file
+#   bash tests/run.sh slow       the slow tests alone
 #   bash tests/run.sh gpu        the tests that need an NVIDIA GPU
 #
-# Any further arguments go to pytest: bash tests/run.sh fast -k masking -x
+# Fast tests run two at a time (pytest-xdist; tests/conftest.py says which ones may meet), the others one after another:
+# they look at the clock, start daemons and hosts, or fill a GPU.
+# Any further arguments go to pytest: bash tests/run.sh fast -k masking -x. One at a time, for --pdb say: -n 0
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -13,7 +16,7 @@ cd "$root"
 
 which_tests=fast
 case "${1:-}" in
-fast | all | gpu)
+fast | all | slow | gpu)
     which_tests="$1"
     shift
     ;;
@@ -35,14 +38,20 @@ if [[ $which_tests == all ]]; then
         xargs -0 shellcheck || lint_status=1
 fi
 
-case "$which_tests" in
-fast) selection=(-m "not slow and not gpu") ;;
-gpu) selection=(-m gpu) ;;
-all) selection=() ;;
-esac
+status=5 # pytest's word for "no tests": an error only where it stays the last one
+run_tests() {
+    local ended=0
+    "$PYTHON" -m pytest "$@" || ended=$?
+    [[ $ended != 2 ]] || exit 2 # interrupted
+    [[ $ended == 5 || ($status != 0 && $status != 5) ]] || status=$ended
+}
 
-status=0
-"$PYTHON" -m pytest "${selection[@]}" "$@" || status=$?
+case "$which_tests" in
+fast | all) run_tests -m "not slow and not gpu" -n 2 "$@" ;;&
+all) run_tests -m "slow or gpu" "$@" ;;
+slow) run_tests -m "slow and not gpu" "$@" ;;
+gpu) run_tests -m gpu "$@" ;;
+esac
 if [[ $status == 0 && $lint_status != 0 ]]; then
     echo "error: the tests passed, but ruff or shellcheck did not; their words are above the tests." >&2
     exit 1

@@ -54,5 +54,5 @@ def test_a_killed_rank_ends_the_others() -> None:
 
 def test_time_limit_names_the_ranks_that_hang() -> None:
     # On a busy machine rank 0 may not even have started by then.
-    with pytest.raises(TimeoutError, match=r"ranks \[(0, )?1\] after 8 s"):
-        run_distributed(sleep_on_rank_one, 2, timeout_s=8)
+    with pytest.raises(TimeoutError, match=r"ranks \[(0, )?1\] after 3 s"):
+        run_distributed(sleep_on_rank_one, 2, timeout_s=3)

@@ -5,6 +5,7 @@ A new module of pretraining/ is put into ORDER at the place where its imports al
 """
 
 import ast
+import functools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ ORDER = (
     ("attention",),
     ("fused",),
     ("model",),
+    ("local_attention",),
     ("metrics",),
     ("objectives",),
     ("optim",),
@@ -100,6 +102,7 @@ FILES = tracked_files()
 SOURCES = [path for path in FILES if path.endswith(".py")]
 
 
+@functools.cache
 def parse(path: str) -> ast.Module:
     return ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=path)
 

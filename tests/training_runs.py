@@ -12,7 +12,6 @@
    record what it does, to delay it, to break it.
 """
 
-import contextlib
 import gc
 import json
 import multiprocessing
@@ -21,30 +20,13 @@ import pickle
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.distributed import _free_port
+from tests.distributed import ENVIRONMENT, _free_port, rank_context
 from tests.run_folders import read_rows
-
-PRELOADED = [
-    "pytest",
-    "pretraining.train",
-    "pretraining.export",
-    "deepspeed.runtime.zero.muon.muon_optimizer",  # imported late, by deepspeed.initialize; takes seconds
-    "torch.utils.tensorboard",
-    "transformers.models.electra.modeling_electra",
-]
-# Of each rank, and of the server that the ranks are forked from.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "DS_ACCELERATOR": "cpu",
-    "CUDA_VISIBLE_DEVICES": "",
-    "DEEPSPEED_LOG_LEVEL": "error",
-}
 
 
 class Run:
@@ -110,10 +92,7 @@ class Run:
 def start(folder: Path, world_size: int, function: Callable[..., Any], *arguments: Any) -> Run:
     """Start function(*arguments), both picklable, on every rank; outputs go to a new folder."""
     folder.mkdir(parents=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    with _environment(ENVIRONMENT):
-        forkserver.ensure_running()
+    context = rank_context()
     port = _free_port()
     processes = [
         context.Process(
@@ -130,7 +109,8 @@ def flags_of(corpus: tuple[Path, Path], run: Path, **settings: Any) -> list[str]
     """Command-line flags of a small, quick training; settings are fields of the configuration, None leaves one out."""
     settings = {
         "preset": "tiny",
-        "deepspeed_config": "ds_configs/zero1_bf16.json",  # the same on every machine
+        "deepspeed_config": "ds_configs/zero1_fp32.json",  # quick on every CPU, which bf16 is not
+        "peak_tflops": 1,  # stated: measuring it takes a rank seconds where it is slow
         "data_path": corpus[0],
         "tokenizer": corpus[1],
         "save": run,
@@ -213,17 +193,6 @@ def _call(function: Callable[..., Any], arguments: tuple, result: Path) -> None:
     engine.start_ranks()
     result.write_bytes(pickle.dumps(function(*arguments)))
     engine.close_ranks()
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]):
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def watch_steps(folder: Path, signals: dict[tuple[int, int], int] | None = None, pause_s: float = 0.0) -> None:

@@ -18,10 +18,16 @@ from benchmarks.pretraining_speed_data import made_up_lengths, open_text, steps
 from benchmarks.pretraining_speed_machine import PeakMemory, clock_of
 from benchmarks.pretraining_speed_ways import IGNORED, Setting, check_finite, make_way, padded_inputs, run_step
 from pretraining.config import Config
-from pretraining.meter import measure_peak_flops
+from pretraining.meter import PRODUCT_SIZE, measure_peak_flops
 
 TINY = ["--size", "tiny", "--length", "32", "--vocab-size", "300", "--batch-size", "4", "--our-micro-batch", "4"]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix products of 17 million operations: in bf16, those of a real measurement take a CPU 2 s each."""
+    monkeypatch.setitem(PRODUCT_SIZE, "cpu", 256)
 
 
 def tiny_config() -> Config:
@@ -30,7 +36,9 @@ def tiny_config() -> Config:
     return config.fill_from_preset()
 
 
-def test_the_last_line_is_one_json_object_with_every_row(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_last_line_is_one_json_object_with_every_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture, small_products: None
+) -> None:
     peers = [
         "--attention",
         "sdpa",

@@ -40,10 +40,13 @@ import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
 arguments, folder = sys.argv[1:], Path(__file__).parent
+def note(name, facts):  # whole or not at all: the test reads while this runs
+    (folder / (name + ".part")).write_text(json.dumps(facts))
+    (folder / (name + ".part")).rename(folder / (name + ".json"))
 if arguments[0] == "-c":
     os.execv(sys.executable, [sys.executable, *arguments])
 if "deepspeed.launcher.runner" in arguments:
-    (folder / "launcher.json").write_text(json.dumps(dict(pid=os.getpid(), arguments=arguments)))
+    note("launcher", dict(pid=os.getpid(), arguments=arguments))
     time.sleep(float(os.environ.get("STUB_DELAY_S", 0)))
     script = next(number for number, word in enumerate(arguments) if word.endswith(".sh"))
     ranks = [
@@ -57,11 +60,11 @@ if "STUB_WAITS" in os.environ:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, lambda number, frame: got.append(signal.Signals(number).name))
 facts = dict(arguments=arguments, environment=dict(os.environ))
-(folder / f"rank{rank}.json").write_text(json.dumps(facts))
+note(f"rank{rank}", facts)
 while "STUB_WAITS" in os.environ and not got:
     time.sleep(0.05)
 time.sleep(0.3 if got else 0)  # a checkpoint
-(folder / f"rank{rank}.json").write_text(json.dumps(facts | dict(signals=got)))
+note(f"rank{rank}", facts | dict(signals=got))
 if rank == "0" and ending != "never":
     save = Path([value for flag, value in zip(arguments, arguments[1:]) if flag == "--save"][-1])
     save.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """launch/pretrain.sh under bash, torchrun, srun and deepspeed: the same run, and how it ends when something is killed.
 
-Each launch costs seconds (every rank imports torch and DeepSpeed), so they are few, and looked at from all sides.
+Each launch costs seconds (every rank imports torch and DeepSpeed), so they are few, and looked at from all sides. The
+fast ones are the two that the README promises: bash and deepspeed.
 """
 
 import json
@@ -73,6 +74,7 @@ def test_bash_trains_on_two_ranks(by_bash: tuple[Path, str]) -> None:
     assert manifest["layout"]["ranks"] == 2, output
 
 
+@pytest.mark.slow
 def test_torchrun(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Path) -> None:
     launcher = ["torchrun", "--nproc-per-node=2", f"--master-port={_free_port()}", "--no-python", "launch/pretrain.sh"]
     flags = flags_of(corpus, tmp_path / "run", train_iters=10)
@@ -81,6 +83,7 @@ def test_torchrun(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path
     assert metric_rows(tmp_path / "run") == metric_rows(by_bash[0])
 
 
+@pytest.mark.slow
 def test_srun(corpus: tuple[Path, Path], by_bash: tuple[Path, str], tmp_path: Path) -> None:
     srun = write_program(tmp_path / "bin" / "srun", SRUN)
     environment = clean_environment(THREADS_PER_RANK="1", SLURM_JOB_ID="7", MASTER_PORT=str(_free_port()))

@@ -206,7 +206,7 @@ def test_a_manifest_with_anything_wrong_is_no_crash(damaged: Path, seed: int) ->
     facts = {key: original[key] for key in ("bin_sha256", "idx_sha256", "tokenizer_sha256")}
     try:
         folder = checkpoint.find_checkpoint(damaged)
-        checkpoint.refuse_other_run(folder, config, facts, "bf16")
+        checkpoint.refuse_other_run(folder, config, facts, "fp32")
         checkpoint.verify_files(folder, checkpoint.read_manifest(folder))
         assert isinstance(checkpoint.read_manifest(folder)["step"], int)
     except ValueError as error:
@@ -223,7 +223,7 @@ def test_another_run_is_refused_with_all_that_differs(corpus: Corpus, one_rank: 
         "preset": ({"preset": "small"}, ["--preset tiny there, small here", "--hidden-size 64 there, 256 here"]),
         "corpus": ({"data_path": other[0]}, ["bin_sha256", "idx_sha256"]),
         "seed": ({"seed": 4321}, ["--seed 1234 there, 4321 here"]),
-        "precision": ({"deepspeed_config": "ds_configs/zero1_fp32.json"}, ["precision bf16 there, fp32 here"]),
+        "precision": ({"deepspeed_config": "ds_configs/zero1_bf16.json"}, ["precision fp32 there, bf16 here"]),
         "schedule": (
             {"lr": 0.5, "global_batch_size": 16, "seed": 1},
             ["--lr 0.001 there, 0.5 here", "--global-batch-size 8 there, 16 here", "--seed 1234 there, 1 here"],

@@ -33,6 +33,7 @@ def another_value(item: dataclasses.Field) -> tuple[list[str], object]:
     special = {
         "preset": "base",
         "objective": "mlm",
+        "attention_init": "local",
         "optimizer": "lamb",
         "num_attention_heads": 8,
         "hidden_size": 512,

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretraining.corpus import pubmed, sentences, text
+from pretraining import corpus_info
+from pretraining.corpus import index, pubmed, sentences, text
 from pretraining.corpus.engine import LOCAL
 from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.index import build_index
 from pretraining.corpus.indexed import IndexedCorpus
 from pretraining.corpus.provenance import files_of_document
 from pretraining.corpus.selection import Rules
+from tests.commands import call
 from tests.tiny import make_corpus, make_tokenizer, micro_batches, open_samples, tiny_config
 
 FLAGS = ("--seq-length", "16", "--split", "8,1,1")
@@ -45,13 +47,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "c", folder / "tokenizer"
 
 
-def run(repository: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pretraining.corpus_info", *map(str, arguments)]
-    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
-
-
 def test_what_the_corpus_is_and_where_it_came_from(corpus: tuple[Path, Path], repository: Path) -> None:
-    result = run(repository, corpus[0], *FLAGS)
+    command = [sys.executable, "-m", "pretraining.corpus_info", corpus[0], *FLAGS]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("30 documents, ")
     stages = re.findall(r"stage (\w+): 30 documents kept", result.stdout)
@@ -63,16 +61,16 @@ def test_what_the_corpus_is_and_where_it_came_from(corpus: tuple[Path, Path], re
 
 
 def test_every_sample_is_traced_to_its_document_and_masked_as_in_the_training(
-    corpus: tuple[Path, Path], repository: Path
+    corpus: tuple[Path, Path],
 ) -> None:
     samples = open_samples(tiny_config(*corpus, seq_length=16, split="8,1,1", mask_prob=0.15))
     batch = next(
         one for one in micro_batches(samples, 32, 1) if one.sample_ids[0][1] > len(samples) // 2
     )  # not of the first file
-    (epoch, index), words = batch.sample_ids[0], IndexedCorpus(corpus[0])
-    document = np.searchsorted(words.document_starts, samples.sample_map[index]["sentence"], side="right") - 1
+    (epoch, number), words = batch.sample_ids[0], IndexedCorpus(corpus[0])
+    document = np.searchsorted(words.document_starts, samples.sample_map[number]["sentence"], side="right") - 1
     file, place = divmod(int(document), 10)
-    result = run(repository, corpus[0], "--sample", index, "--epoch", epoch, *FLAGS)
+    result = call(corpus_info.main, corpus[0], "--sample", number, "--epoch", epoch, *FLAGS)
     assert result.returncode == 0, result.stderr
     assert str(1000 * file + place + 1) in re.search(r"document id: (.*)", result.stdout).group(1)
     assert f"input file: pubmed{file}.xml.gz (sha256 " in result.stdout
@@ -83,12 +81,11 @@ def test_every_sample_is_traced_to_its_document_and_masked_as_in_the_training(
     assert [kind for kind, _ in shown] == kinds
 
 
-def test_an_adopted_corpus_says_so(tmp_path: Path, repository: Path) -> None:
+def test_an_adopted_corpus_says_so(tmp_path: Path) -> None:
     prefix, tokenizer = make_corpus(tmp_path, documents=20)
     (tmp_path / "c.json").unlink()
-    adopt = ["-m", "pretraining.corpus.index", "--adopt", str(prefix), "--tokenizer", str(tokenizer)]
-    subprocess.run([sys.executable, *adopt], cwd=repository, check=True, capture_output=True)
-    result = run(repository, prefix)
+    assert call(index.main, "--adopt", prefix, "--tokenizer", tokenizer).returncode == 0
+    result = call(corpus_info.main, prefix)
     assert result.returncode == 0, result.stderr
     assert "source: unknown, the corpus was adopted" in result.stdout
 
@@ -98,13 +95,13 @@ def test_an_adopted_corpus_says_so(tmp_path: Path, repository: Path) -> None:
     (["--tokenizer", "nowhere"], "nowhere is not a tokenizer folder"),
     (["--seq-length", "3"], "--seq-length 3 is outside 4 to"),
 ])  # fmt: skip
-def test_mistakes(corpus: tuple[Path, Path], repository: Path, flags: list[str], complaint: str) -> None:
-    result = run(repository, corpus[0], *flags)
+def test_mistakes(corpus: tuple[Path, Path], flags: list[str], complaint: str) -> None:
+    result = call(corpus_info.main, corpus[0], *flags)
     assert result.returncode == 1 and complaint in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_a_corpus_that_is_not_there(tmp_path: Path, repository: Path) -> None:
-    result = run(repository, tmp_path / "c")
+def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:
+    result = call(corpus_info.main, tmp_path / "c")
     assert result.returncode == 1 and "c.json is missing" in result.stderr
 
 

@@ -119,6 +119,7 @@ def test_the_command_ends_a_mistake_with_one_sentence() -> None:
     assert result.returncode == 1 and result.stderr.startswith("error: --global-batch-size")
 
 
+@pytest.mark.slow  # not for its seconds: its clock wants a machine without other tests
 def test_time_is_that_of_a_measured_run(tmp_path: Path) -> None:
     """A training on one CPU rank: seconds from its 20th to its 120th step, as planned from its own log."""
     corpus = make_corpus(tmp_path, documents=100)

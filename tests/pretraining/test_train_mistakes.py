@@ -45,7 +45,7 @@ MISTAKES = {
     "absent published weights": ({"init_from": "{tmp}/absent"}, ["--init-from", "{tmp}/absent"]),
     "absent DeepSpeed JSON": ({"deepspeed_config": "{tmp}/absent.json"}, ["--deepspeed-config {tmp}/absent.json"]),
     "stage 0 in bf16": ({"deepspeed_config": "{tmp}/zero0_bf16.json"}, ["{tmp}/zero0_bf16.json", "stage 1"]),
-    "LAMB on slices": ({"optimizer": "lamb"}, ["--optimizer lamb", "zero1_bf16.json", "zero0_autocast.json"]),
+    "LAMB on slices": ({"optimizer": "lamb"}, ["--optimizer lamb", "zero1_fp32.json", "zero0_autocast.json"]),
     "offload at stage 1": ({"deepspeed_config": "{tmp}/offload.json"}, ["{tmp}/offload.json", "stage 2 or above"]),
     "too long": ({"seq_length": 600}, ["--seq-length 600", "--max-position-embeddings"]),
     "negative seed": ({"seed": -1}, ["--seed"]),
