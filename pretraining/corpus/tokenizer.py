@@ -103,7 +103,7 @@ def assemble_tokenizer(model: Model, kind: str, lowercase: bool, strip_accents: 
     tokenizer.post_processor = template
     tokenizer.decoder = {
         "wordpiece": decoders.WordPiece(prefix=CONTINUATION),
-        "bpe": decoders.ByteLevel(),
+        "bpe": decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", left=1)]),  # no blank before a text
         "unigram": decoders.Metaspace(),
     }[kind]
     # In the order of their ids, as `tokenizers` itself saves them. The blank before a mask would be a piece by itself

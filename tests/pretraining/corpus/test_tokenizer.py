@@ -205,6 +205,7 @@ def test_text_of_pieces(kind):
     ids = tokenizer.encode("masks of cells", add_special_tokens=False).ids
     assert "".join(piece_text(tokenizer, piece) for piece in ids) == " masks of cells"
     assert piece_text(tokenizer, tokenizer.token_to_id("[CLS]")) == " [CLS]"
+    assert tokenizer.decode(ids) == "masks of cells"
 
 
 def test_a_tokenizer_that_takes_text_for_special_tokens_is_refused(tmp_path):
