@@ -187,17 +187,19 @@ def split_and_time(
 
 
 def report(errors: dict[str, dict[str, Errors]], speeds: dict[str, float], about: dict[str, str]) -> str:
-    """The tables in Markdown: errors of each way (rows) on each kind of passages, and speed."""
-    lines = [f"- {name}: {text}" for name, text in about.items()]
-    lines += ["", "| way | " + " | ".join(f"{kind}: F1 | false | missed" for kind in about) + " | MB/s | of ours |"]
-    lines.append("| --- |" + " ---: |" * (3 * len(about) + 2))
-    for way, by_kind in errors.items():
-        cells = []
-        for one in by_kind.values():
-            f1 = f"recall {one.recall:.4f}" if one.f1 is None else f"{one.f1:.4f}"
-            cells += [f1, "" if one.partial else f"{one.false:,}", f"{one.missed:,}"]
-        ratio = f"{speeds[way] / speeds['ours']:.2f}" if "ours" in speeds else ""
-        lines.append(f"| {way} | {' | '.join(cells)} | {speeds[way]:.2f} | {ratio} |")
+    """The tables in Markdown: errors by kind of passages and way, and speeds."""
+    lines = ["| passages | way | precision | recall | F1 | false | missed |", "| --- | --- |" + " ---: |" * 5]
+    for kind, described in about.items():
+        name = f"{kind}: {described}"
+        for way, by_kind in errors.items():
+            one = by_kind[kind]
+            known = ["", "", ""] if one.partial else [f"{one.precision:.4f}", f"{one.f1:.4f}", f"{one.false:,}"]
+            lines.append(
+                f"| {name} | {way} | {known[0]} | {one.recall:.4f} | {known[1]} | {known[2]} | {one.missed:,} |"
+            )
+            name = ""
+    lines += ["", "| way | MB of text a second | of the fastest |", "| --- | ---: | ---: |"]
+    lines += [f"| {way} | {speed:.3g} | {speed / max(speeds.values()):.3g} |" for way, speed in speeds.items()]
     return "\n".join(lines)
 
 

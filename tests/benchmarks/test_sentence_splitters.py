@@ -102,8 +102,9 @@ def test_the_command_prints_the_tables(files: Path) -> None:
         "--ways", "ours", "blingfire", "--rounds", 1, "--json", files / "found.json",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert "- entities: 1 abstracts, 2 boundaries" in result.stdout
-    assert "| ours | 1.0000 | 0 | 0 | recall 1.0000 |  | 0 |" in result.stdout
+    assert "| entities: 1 abstracts, 2 boundaries | ours | 1.0000 | 1.0000 | 1.0000 | 0 | 0 |" in result.stdout
+    assert "| sections: 1 abstracts, 2 boundaries | ours |  | 1.0000 |  |  | 0 |" in result.stdout
+    assert "| way | MB of text a second |" in result.stdout
     found = json.loads((files / "found.json").read_text())
     assert found["errors"]["ours"]["entities"]["precision"] == 1.0 and found["mb_per_s"]["blingfire"] > 0
     assert found["versions"].keys() == {"blingfire"}
