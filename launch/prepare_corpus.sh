@@ -96,7 +96,7 @@ stage filter "$OUTPUT/filtered/manifest.json" "${documents[@]}" -- "$PYTHON" -m 
     --input "${documents[@]}" --output "$OUTPUT/filtered" "$@"
 stage sentences "$OUTPUT/sentences/manifest.json" "$OUTPUT/filtered" -- \
     "$PYTHON" -m pretraining.corpus.sentences --input "$OUTPUT/filtered" --output "$OUTPUT/sentences"
-tasks=("${engine[@]}") launcher=("${on_one_node[@]}") engine=() # one program, which has no tasks
+tasks=("${engine[@]}") launcher=("${on_one_node[@]}") engine=(--workers "$WORKERS") # one program, on one machine
 stage vocab "$OUTPUT/tokenizer/tokenizer.json" "$OUTPUT/sentences" -- "$PYTHON" -m pretraining.corpus.vocab \
     --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" --vocab-size "${VOCAB_SIZE:-30522}" "${vocab_flags[@]}"
 launcher=() engine=("${tasks[@]}")

@@ -2,7 +2,7 @@
 
 Steps: `map_in_order(function, jobs, workers=N)` runs each job in one of N processes, shows a progress bar on
 a terminal, and yields the results in the order of the jobs, so that nothing depends on the number of workers.
-`engine` alone calls it: what else runs in parallel is a task of the engine's.
+`executors` and the vocabulary, which is one program, call it.
 """
 
 import multiprocessing
