@@ -19,10 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy
-from lxml import etree
 
 from pretraining.corpus.documents import (
     Document,
@@ -35,13 +33,13 @@ from pretraining.corpus.documents import (
     writing_stage,
 )
 from pretraining.corpus.pubmed_records import Record, read_record
+from pretraining.corpus.record_elements import iterate_records
 from pretraining.corpus.revisions import FileRecords, record_key, standing
 from pretraining.corpus.workers import map_in_order, usable_cores
-from pretraining.corpus.xml_files import PARSER_OPTIONS, check_head, naming, open_xml
+from pretraining.corpus.xml_files import check_head, naming, open_xml
 
 SUFFIXES = (".xml", ".xml.gz")
 ROOTS = ("PubmedArticleSet", "PubmedArticle", "PubmedBookArticleSet", "PubmedBookArticle")
-RECORDS = ("PubmedArticle", "PubmedBookArticle", "DeleteCitation")
 
 
 def read_pubmed(path: Path | str, counts: Counter | None = None, titles_only: str = "drop") -> Iterator[Document]:
@@ -62,29 +60,18 @@ def read_records(path: Path | str, titles_only: str, counts: Counter) -> Iterato
             root = check_head(path, file, "PubMed")
         if root not in ROOTS:
             raise ValueError(f"{path} is not PubMed XML, its root is <{root}>; leave it out")
-        with open_xml(path) as file:
-            for element in _iterate_records(file):
-                if element.tag == "DeleteCitation":
-                    pmids = [int(one.text) for one in element.findall("PMID") if (one.text or "").isdecimal()]
-                    counts["deletions"] += len(pmids)
-                    yield pmids
-                    continue
-                counts["records"] += 1
-                record = read_record(element, path.name, titles_only)
-                if record.document is None:
-                    counts[f"dropped_{record.reason}"] += 1
-                yield record
-                last = f"PMID {record.pmid}"
-
-
-def _iterate_records(file: BinaryIO) -> Iterator[etree._Element]:
-    """Yield the records of a file one by one; each is gone from memory when the next is asked for."""
-    for _, element in etree.iterparse(file, events=("end",), tag=RECORDS, **PARSER_OPTIONS):
-        yield element
-        element.clear()
-        parent = element.getparent()
-        while parent is not None and element.getprevious() is not None:
-            del parent[0]
+        for element in iterate_records(path):
+            if element.tag == "DeleteCitation":
+                pmids = [int(one.text) for one in element.findall("PMID") if (one.text or "").isdecimal()]
+                counts["deletions"] += len(pmids)
+                yield pmids
+                continue
+            counts["records"] += 1
+            record = read_record(element, path.name, titles_only)
+            if record.document is None:
+                counts[f"dropped_{record.reason}"] += 1
+            yield record
+            last = f"PMID {record.pmid}"
 
 
 # ---- the command ----
