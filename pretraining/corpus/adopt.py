@@ -25,6 +25,7 @@ from pretraining.corpus.tokenizer import (
     tokenizer_sha256,
     vocabulary_size,
 )
+from pretraining.corpus.writing import naming_file
 
 _SCAN_TOKENS = 1 << 22  # word pieces looked at in one go
 
@@ -80,7 +81,7 @@ def write_manifest(prefix: str | Path, tokenizer_folder: str | Path, tokenizer: 
     }
     path = corpus_path(prefix, ".json")
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
+    with naming_file(path), open(partial, "w", encoding="utf-8") as file:
         file.write(json.dumps(manifest, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())

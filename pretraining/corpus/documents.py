@@ -30,6 +30,8 @@ from typing import Any
 
 import orjson
 
+from pretraining.corpus.writing import naming_file
+
 MANIFEST = "manifest.json"
 # Says which stage is at work in a folder without a manifest, so that a run that was killed can be repeated.
 UNFINISHED = "unfinished.json"
@@ -174,7 +176,7 @@ def _write_lines(output: Path, number: int, lines: Iterable[bytes]) -> dict:
     partial = output / f".{final.name}.partial"
     digest, count, size = hashlib.sha256(), 0, 0
     try:
-        with open(partial, "wb") as file:
+        with naming_file(final), open(partial, "wb") as file:
             for line in lines:
                 file.write(line)
                 digest.update(line)
@@ -286,7 +288,7 @@ def _remove_files(output: Path) -> None:
 
 def _write_json(path: Path, content: dict) -> None:
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
+    with naming_file(path), open(partial, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")
         file.flush()
