@@ -42,6 +42,9 @@ PACKAGES = (".tar.gz", ".tgz", ".tar")
 SUFFIXES = (*ARTICLES, *PACKAGES)
 FILES_A_SHARD = 500  # single files that become one shard together
 LARGEST_ARTICLE = 200_000_000  # bytes of XML; the largest of PMC is a tenth of it, more is a bomb
+MOST_MARKS = (
+    6_000_000  # `<` and `=` of one article: 20 MB of small table cells have 4 million; libxml2 takes 240 bytes each
+)
 
 
 class StrictMember(tarfile.TarInfo):
@@ -114,6 +117,8 @@ def _parse(name: str, content: bytes) -> list[etree._Element]:
     """The articles of one XML file, names without namespace."""
     if len(content) > LARGEST_ARTICLE:
         raise ValueError(f"{name} unpacks to more than {LARGEST_ARTICLE:,} bytes, which no article does; leave it out")
+    if content.count(b"<") + content.count(b"=") > MOST_MARKS:
+        raise ValueError(f"{name} has more than {MOST_MARKS:,} tags and attributes, which no article has; leave it out")
     check_head(name, io.BytesIO(content), "PMC")
     root = etree.parse(io.BytesIO(content), etree.XMLParser(**PARSER_OPTIONS)).getroot()
     for element in root.iter(etree.Element):

@@ -15,6 +15,8 @@ characters, and the manifest last. Nothing is fetched: private records need no n
 | PMID, DP, LA, JT, IS, PT, MH, OT | metadata, as of PubMed's XML | |
 | MEDLINE: TT, OAB, all other fields | nothing | translations; not prose |
 | records without text (MEDLINE: without abstract) | nothing, counted | a title alone is no sample |
+
+A broken record ends the run, or with `--skip-broken` its file, which is then counted and listed in the manifest.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,15 +164,18 @@ def _medline_date(words: str) -> str | None:
     return match[1] + month_and_day(match[2], match[3]) if match else None
 
 
-def convert(inputs: list[Path], output: Path, *, text_field: str = "text", id_field: str = "id") -> dict:
+def convert(
+    inputs: list[Path], output: Path, *, text_field: str = "text", id_field: str = "id", skip_broken: bool = False
+) -> dict:
     """Read files and folders of records into `output`; return the manifest."""
     files = find_files(inputs, SUFFIXES)
     unknown = [path for path in files if not path.name.endswith(SUFFIXES)]
     if unknown:
         raise ValueError(f"{unknown[0]}: the ending says the format; known are {', '.join(SUFFIXES)}")
-    options = {"text_field": text_field, "id_field": id_field}
+    options = {"text_field": text_field, "id_field": id_field, "skip_broken": skip_broken}
     with writing_stage(output, "records", options=options, sentences=False) as stage:
-        fill_stage(stage, files, lambda path: read_records(path, text_field, id_field, stage.counts), "Records")
+        read = partial(read_records, text_field=text_field, id_field=id_field, counts=stage.counts)
+        fill_stage(stage, files, read, "Records", skip_broken)
         if not stage.files:
             raise ValueError(f"no record of {files[0]} (of {len(files)} files) became a document")
     return read_manifest(output)
@@ -187,8 +193,12 @@ def main() -> None:
         help="the folder to write; an earlier result is replaced")  # fmt: skip
     add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
+    add("--skip-broken", action="store_true",
+        help="of a file with a broken record keep the documents before it, and name it in the manifest; without this "
+        "flag such a file ends the run")  # fmt: skip
     args = parser.parse_args()
-    run_stage(lambda: convert(args.input, args.output, text_field=args.text_field, id_field=args.id_field), args.output)
+    options = {"text_field": args.text_field, "id_field": args.id_field, "skip_broken": args.skip_broken}
+    run_stage(lambda: convert(args.input, args.output, **options), args.output)
 
 
 if __name__ == "__main__":

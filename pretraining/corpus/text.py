@@ -1,6 +1,6 @@
 """Read plain text into documents.
 
-    python -m pretraining.corpus.text --input PATH... --output DIR [--layout LAYOUT]
+    python -m pretraining.corpus.text --input PATH... --output DIR [--layout LAYOUT] [--skip-broken]
 
 Layouts (a line with nothing but white space is a blank line):
     sentence-per-line    one sentence a line, a blank line between documents: as ELECTRAMed had it (default)
@@ -12,7 +12,8 @@ Steps: each file, .gz and .xz unpacked (by content), is read line by line; white
 line; the documents are written to shards of about 32 million characters, and the manifest last. The
 manifest of the first layout says that its lines are sentences: `sentences` leaves them as they are, and
 `vocab` and `index` may take them as they are. Lines of headings (`ABSTRACT.METHODS:`) are lines like
-others. A document must fit into memory; files need not.
+others. A document must fit into memory; files need not. A file that is damaged or not UTF-8 ends the run, or with
+`--skip-broken` gives the documents before the break and is counted and listed in the manifest.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import lzma
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +43,7 @@ from pretraining.corpus.documents import (
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
 LAYOUTS = ("sentence-per-line", "paragraph-per-line", "document-per-line", "document-per-file")
 SHARD_CHARACTERS = 32_000_000  # as much text as a shard of a PubMed baseline file
+LONGEST_LINE = 50_000_000  # bytes; longer is no text, and its words would take ten times the memory
 LONGEST_DOCUMENT = 1_000_000_000  # characters; longer is a file in another layout
 
 
@@ -88,7 +91,13 @@ def read_lines(path: Path) -> Iterator[str]:
         bar = {"total": path.stat().st_size, "desc": path.name, "disable": None, "leave": False}
         with tqdm.wrapattr(packed, "read", bytes=True, **bar) as counted:
             try:
-                for number, line in enumerate(_unpack(counted, packed, start), 1):
+                lines = _unpack(counted, packed, start)
+                for number, line in enumerate(iter(partial(lines.readline, LONGEST_LINE), b""), 1):
+                    if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                        raise ValueError(
+                            f"{path}, line {number}, is longer than {LONGEST_LINE:,} bytes, which no line of text is; "
+                            "leave the file out or break its lines"
+                        )
                     # utf-8-sig: Windows editors put a byte order mark at the head
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -107,19 +116,34 @@ def _unpack(counted: BinaryIO, packed: BinaryIO, start: bytes) -> BinaryIO:
     return packed
 
 
-def fill_stage(stage: Stage, files: list[Path], read: Callable[[Path], Iterator[Document]], description: str) -> None:
+def until_broken(documents: Iterator[Document], counts: Counter, source: dict, skip_broken: bool) -> Iterator[Document]:
+    """Yield documents. With `skip_broken` a break in them is their end; it is counted, and said in `source`."""
+    try:
+        yield from documents
+    except ValueError as error:
+        if not skip_broken:
+            raise
+        counts["broken_files"] += 1
+        source["broken"] = str(error)
+
+
+def fill_stage(
+    stage: Stage, files: list[Path], read: Callable[[Path], Iterator[Document]], description: str, skip_broken: bool
+) -> None:
     """Write the documents of all files, one after another, as shards."""
-    documents = (one for path in tqdm(files, description, unit="file", disable=None) for one in read(path))
-    stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
     stage.sources = [source_entry(path) for path in files]
+    both = tqdm(zip(files, stage.sources, strict=True), description, len(files), unit="file", disable=None)
+    documents = (one for path, source in both for one in until_broken(read(path), stage.counts, source, skip_broken))
+    stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
 
 
-def convert(inputs: list[Path], output: Path, *, layout: str = LAYOUTS[0]) -> dict:
+def convert(inputs: list[Path], output: Path, *, layout: str = LAYOUTS[0], skip_broken: bool = False) -> dict:
     """Read text files and folders into `output`; return the manifest."""
     files = find_files(inputs, SUFFIXES)
     sentences = layout == "sentence-per-line"
-    with writing_stage(output, "text", options={"layout": layout}, sentences=sentences) as stage:
-        fill_stage(stage, files, lambda path: read_text(path, layout, stage.counts), "Text")
+    options = {"layout": layout, "skip_broken": skip_broken}
+    with writing_stage(output, "text", options=options, sentences=sentences) as stage:
+        fill_stage(stage, files, lambda path: read_text(path, layout, stage.counts), "Text", skip_broken)
         if not stage.files:
             raise ValueError(f"{files[0]} (of {len(files)} files) has no text; check --input")
     return read_manifest(output)
@@ -145,8 +169,13 @@ def main() -> None:
         "--layout", choices=LAYOUTS, default=LAYOUTS[0],
         help="what a line is; in the first two layouts a blank line ends a document (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--skip-broken", action="store_true",
+        help="of a file that is damaged, not UTF-8 or without line ends keep the documents before the break, and name "
+        "it in the manifest; without this flag such a file ends the run",
+    )  # fmt: skip
     args = parser.parse_args()
-    run_stage(lambda: convert(args.input, args.output, layout=args.layout), args.output)
+    run_stage(lambda: convert(args.input, args.output, layout=args.layout, skip_broken=args.skip_broken), args.output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lxml import etree
 SAFE = {"load_dtd": False, "no_network": True, "resolve_entities": False, "huge_tree": False}
 PARSER_OPTIONS = {**SAFE, "remove_comments": True, "remove_pis": True}
 LONGEST_HEAD = 1_000_000  # bytes before the root element; more is a DTD of entities without end
-DTD_INSIDE = re.compile(rb"<!DOCTYPE[^>]*\[")
+DTD_INSIDE = re.compile(rb"""<!DOCTYPE(?:[^>\["']|"[^"]*"|'[^']*')*\[""")  # names in quotes may hold a `>`
 
 
 class TooLargeError(Exception):
