@@ -3,10 +3,10 @@
     python -m pretraining.corpus.pmc --input PATH... --output DIR [--license "CC BY" CC0] [--workers N]
 
 Steps: each input, a package as PMC distributes it (.tar.gz, read as a stream and never unpacked to disk) or a file
-(.nxml, .xml, gzip or not), is parsed article by article, one worker process an input or a batch of files; each article
-becomes one document (jats.py says what is text and what is metadata); --license keeps those under the licences named;
-of articles with the same PMC id the last stands; the manifest comes last. The result does not depend on the
-number of workers.
+(.nxml, .xml, gzip or not; also in folders of a folder), is parsed article by article, one worker process an input or a
+batch of files; each article becomes one document (jats.py says what is text and what is metadata); --license keeps
+those under the licences named; of articles with the same PMC id the last stands; the manifest comes last. The result
+does not depend on the number of workers.
 
 No DTD is loaded, no entity resolved, nothing fetched. An article that is broken ends the run, or with `--skip-broken`
 is left out, counted and listed in the manifest.
@@ -155,6 +155,12 @@ def convert_batch(job: tuple[int, list[Path]], output: Path, licences: tuple[str
     return batch
 
 
+def _folders(path: Path) -> list[Path]:
+    """A folder, or those in it where it holds no files itself: a mirror has one for each 10,000 articles."""
+    inside = sorted(one for one in path.iterdir() if not one.name.startswith(".")) if path.is_dir() else []
+    return inside if inside and all(one.is_dir() for one in inside) else [path]
+
+
 def make_jobs(files: list[Path]) -> list[tuple[int, list[Path]]]:
     """Shards and their inputs: a package each, single files some hundred together, in the order given."""
     groups: list[list[Path]] = []
@@ -171,7 +177,7 @@ def convert(
     inputs: list[Path], output: Path, *, workers: int = 1, licences: tuple[str, ...] = (), skip_broken: bool = False
 ) -> dict:
     """Read PMC packages, files and folders into `output`; return the manifest."""
-    jobs = make_jobs(find_files(inputs, SUFFIXES))
+    jobs = make_jobs(find_files([folder for path in inputs for folder in _folders(path)], SUFFIXES))
     options = {"license": list(licences), "skip_broken": skip_broken}
     with writing_stage(output, "pmc", options=options, sentences=False, packages=["lxml"]) as stage:
         job = partial(convert_batch, output=stage.output, licences=licences, skip_broken=skip_broken)
@@ -196,7 +202,8 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
-        help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), or folders of them, read by name")  # fmt: skip
+        help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), folders of them, read by name, or folders of "
+        "such folders, as launch/download_pubmed.sh makes")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
         help="the folder to write; an earlier result is replaced")  # fmt: skip
     add("--license", nargs="+", default=[], metavar="NAME",
