@@ -1,16 +1,21 @@
 """Worker processes for the corpus stages, on one machine; there is no command here.
 
 Steps: `map_in_order(function, jobs, workers=N)` runs each job in one of N processes, shows a progress bar on
-a terminal, and yields the results in the order of the jobs, so that nothing depends on the number of workers.
+a terminal, and yields the results in the order of the jobs, so that nothing depends on the number of workers. A worker
+that is killed ends it all with an error that names the files of its job.
 """
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -36,28 +41,79 @@ def map_in_order(
         return
     # spawn: a forked child would take over the progress bar's threads and locks
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    begun = _Begun(context.SimpleQueue())
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(begun.queue,))
     try:
-        yield from tqdm(_in_window(pool, function, jobs, WINDOW * workers), **bar)
+        yield from tqdm(_in_window(pool, function, jobs, WINDOW * workers, begun), **bar)
     except BrokenProcessPool:
-        raise OSError("a worker process was killed (out of memory?); use fewer --workers") from None
+        pool.shutdown()  # from here on every process has its exit code
+        names = " or ".join(_name(jobs[number]) for number in begun.by_killed()) or "its start"
+        raise OSError(f"a worker process was killed (out of memory?) at work on {names}; use fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _in_window(pool: ProcessPoolExecutor, function: Callable, jobs: list, size: int) -> Iterator[Any]:
+def _in_window(pool: ProcessPoolExecutor, function: Callable, jobs: list, size: int, begun: "_Begun") -> Iterator[Any]:
     """Yield results in order with at most `size` jobs under way, so that results do not pile up in memory."""
     waiting: deque[Future] = deque()
-    for job in jobs:
+    for number, job in enumerate(jobs):
         if len(waiting) == size:
             yield waiting.popleft().result()
-        waiting.append(pool.submit(function, job))
+        waiting.append(pool.submit(_call, function, number, job))
+        begun.read()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _end_with_parent() -> None:
-    """In a worker: end when the parent is gone, which the workers of a pool do not do by themselves."""
+class _Begun:
+    """Which job each worker began last, by what the workers write into a queue."""
+
+    def __init__(self, queue: SimpleQueue) -> None:
+        self.queue = queue
+        self.numbers: dict[int, int] = {}  # of jobs, by process id
+        self.processes: dict[int, BaseProcess] = {}
+
+    def read(self) -> None:
+        """Take what is in the queue, whose pipe would fill up otherwise."""
+        self.processes |= {process.pid: process for process in multiprocessing.active_children()}
+        while not self.queue.empty():
+            process, number = self.queue.get()
+            self.numbers[process] = number
+
+    def by_killed(self) -> list[int]:
+        """The jobs of the workers that ended otherwise than the pool ends them; of all if there is no such one."""
+        self.read()
+        ends = {process: self.processes[process].exitcode for process in self.numbers if process in self.processes}
+        killed = [process for process, end in ends.items() if end not in (None, 0, -signal.SIGTERM)]
+        return sorted(self.numbers[process] for process in killed or self.numbers)
+
+
+def _name(job: Any) -> str:
+    """The files of a job, which is a path or holds some."""
+    files = _files(job)
+    if not files:
+        return str(job)
+    return f"{files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+
+
+def _files(job: Any) -> list[Path]:
+    if isinstance(job, Path):
+        return [job]
+    return [path for part in job for path in _files(part)] if isinstance(job, tuple | list) else []
+
+
+# ---- in a worker ----
+
+
+def _call(function: Callable, number: int, job: Any) -> Any:
+    _begun.put((os.getpid(), number))
+    return function(job)
+
+
+def _start(begun: SimpleQueue) -> None:
+    """Take the queue, and end when the parent is gone, which the workers of a pool do not do by themselves."""
+    global _begun
+    _begun = begun
     parent = multiprocessing.parent_process()
 
     def wait_and_exit() -> None:
