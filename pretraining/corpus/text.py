@@ -44,7 +44,7 @@ SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
 LAYOUTS = ("sentence-per-line", "paragraph-per-line", "document-per-line", "document-per-file")
 SHARD_CHARACTERS = 32_000_000  # as much text as a shard of a PubMed baseline file
 LONGEST_LINE = 50_000_000  # bytes; longer is no text, and its words would take ten times the memory
-LONGEST_DOCUMENT = 1_000_000_000  # characters; longer is a file in another layout
+LONGEST_DOCUMENT = 200_000_000  # characters; longer is a file in another layout
 
 
 def read_text(path: Path | str, layout: str = LAYOUTS[0], counts: Counter | None = None) -> Iterator[Document]:
