@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=30_000, help="Records in the measured file.")
     parser.add_argument("--vocab-size", type=int, default=1_600, help="Entries of the vocabulary that is trained.")
     options = parser.parse_args()
+    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         if not options.xml:
@@ -125,7 +126,6 @@ def main() -> None:
             shutil.copyfileobj(source, target, 1 << 20)
         plain.unlink()
         costs = measure(packed, work, options.vocab_size)
-    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     print(f"A million citations, measured with {options.records:,}, commit {revision.stdout.strip()}, {machine()}\n")
     print(table(costs, options.records))
 
