@@ -42,9 +42,8 @@ PACKAGES = (".tar.gz", ".tgz", ".tar")
 SUFFIXES = (*ARTICLES, *PACKAGES)
 FILES_A_SHARD = 500  # single files that become one shard together
 LARGEST_ARTICLE = 200_000_000  # bytes of XML; the largest of PMC is a tenth of it, more is a bomb
-MOST_MARKS = (
-    6_000_000  # `<` and `=` of one article: 20 MB of small table cells have 4 million; libxml2 takes 240 bytes each
-)
+# `<` and `=` of one article, each up to 240 bytes of memory; 20 MB of small table cells have 4 million
+MOST_MARKS = 6_000_000
 
 
 class StrictMember(tarfile.TarInfo):
