@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
-# Mirror PubMed and PubMed Central's open-access packages, with checksums.
+# Mirror PubMed and PubMed Central's full texts, with checksums.
 #
-#     bash launch/download_pubmed.sh DIR [baseline|updatefiles|oa_comm|oa_noncomm|oa_other]...
+#     bash launch/download_pubmed.sh DIR [baseline|updatefiles|oa_comm|oa_noncomm|oa_other|manuscripts]...
 #
 # Without further words it takes baseline and updatefiles, into DIR/baseline and DIR/updatefiles.
 # Steps, for each file that the server's folder lists: fetch its .md5; keep a local file that agrees; otherwise
 # go on with NAME.partial where it was cut, compare, and rename. Run it again at any time: what is whole stays,
-# what was cut goes on, what changed at the source is fetched anew. A PubMed file without .md5 is an error;
-# PMC packages are tested with `gzip -t` and compared by date, without .md5.
-# PUBMED_URL names another server, a mirror for instance. PMC_URL, the folder that holds oa_comm/xml and its like,
-# must be given for PMC: NCBI announced that its own packages go in August 2026. Exit status 1 if any file failed.
+# what was cut goes on, what changed at the source is fetched anew. A PubMed file without .md5 is an error.
+# oa_comm, oa_noncomm, oa_other and manuscripts are PMC's articles by licence, an XML file each, from its bucket on AWS
+# (launch/download_pmc.py says how; PMC_CONNECTIONS requests at a time, PYTHON runs it).
+# PUBMED_URL and PMC_BUCKET_URL name other servers, mirrors for instance. With PMC_URL, a folder that holds oa_comm/xml
+# and its like as NCBI had them until August 2026, packages come from there instead, compared by date and tested with
+# `gzip -t`. Exit status 1 if any file failed.
 # shellcheck disable=SC2329  # mirror_folder calls two of the functions by name
 set -euo pipefail
 
 PUBMED_URL=${PUBMED_URL:-https://ftp.ncbi.nlm.nih.gov/pubmed}
 PMC_URL=${PMC_URL:-}
+PMC_BUCKET_URL=${PMC_BUCKET_URL:-https://pmc-oa-opendata.s3.amazonaws.com}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PYTHON=${PYTHON:-$here/../.venv/bin/python}
 CURL=(curl --fail --silent --show-error --location --connect-timeout 30 --speed-limit 1 --speed-time 60)
 
 fail() {
@@ -99,6 +104,7 @@ directory=$1
 shift
 (($#)) || set -- baseline updatefiles
 status=0
+articles=()
 for part in "$@"; do
     case $part in
     baseline | updatefiles)
@@ -106,12 +112,20 @@ for part in "$@"; do
         ;;
     oa_comm | oa_noncomm | oa_other)
         if [[ -z $PMC_URL ]]; then
-            fail "PMC_URL is not set; $part needs the address of the folder that holds $part/xml" || status=1
+            articles+=("$part")
             continue
         fi
         mirror_folder "$PMC_URL/$part/xml" "$directory/$part" '[A-Za-z0-9_.-]+\.tar\.gz' mirror_by_date || status=1
         ;;
-    *) fail "$part is no part of the mirror; give baseline, updatefiles, oa_comm, oa_noncomm or oa_other" || status=1 ;;
+    manuscripts) articles+=("$part") ;;
+    *)
+        fail "$part is no part of the mirror; give baseline, updatefiles, oa_comm, oa_noncomm, oa_other or manuscripts" ||
+            status=1
+        ;;
     esac
 done
+if ((${#articles[@]})); then
+    "$PYTHON" "$here/download_pmc.py" "$directory" "${articles[@]}" --url "$PMC_BUCKET_URL" \
+        --connections "${PMC_CONNECTIONS:-16}" || status=1
+fi
 exit "$status"

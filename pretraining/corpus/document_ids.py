@@ -14,11 +14,13 @@ caller names the file (`rename`) once the index that it describes is whole. Step
 
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from pretraining.corpus.indexed import corpus_path
+from pretraining.corpus.writing import naming_file
 
 _HEADER = struct.Struct("<8sQQQ")  # magic, version, documents, bytes of text
 _MAGIC, _VERSION = b"EMIDS\x00\x00\x00", 1
@@ -41,7 +43,8 @@ class DocumentIdWriter:
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take of a file that is removed
+            self._file.close()
         self._partial.unlink(missing_ok=True)
 
     def add(self, text: bytes, lengths: np.ndarray) -> None:
@@ -49,19 +52,21 @@ class DocumentIdWriter:
         assert int(lengths.sum()) == len(text) and text.count(b"\n") == len(lengths)
         starts = self._bytes + np.cumsum(lengths) - lengths
         self._starts.append(starts[-self.documents % _BLOCK :: _BLOCK])
-        self._file.write(text)
+        with naming_file(self.path):
+            self._file.write(text)
         self._bytes += len(text)
         self.documents += len(lengths)
 
     def finish(self) -> None:
         """Make the file whole and put it on disk, still under its temporary name."""
-        self._file.write(bytes(-self._bytes % 8))
-        for starts in self._starts:
-            self._file.write(starts.astype("<i8").tobytes())
-        self._file.seek(0)
-        self._file.write(_HEADER.pack(_MAGIC, _VERSION, self.documents, self._bytes))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming_file(self.path):
+            self._file.write(bytes(-self._bytes % 8))
+            for starts in self._starts:
+                self._file.write(starts.astype("<i8").tobytes())
+            self._file.seek(0)
+            self._file.write(_HEADER.pack(_MAGIC, _VERSION, self.documents, self._bytes))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def rename(self) -> None:
         """Give the finished file its name."""

@@ -21,18 +21,21 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus import documents
-from pretraining.corpus.documents import write_whole
+from pretraining.corpus.writing import write_whole
 
 
 class ReadFiles(PipelineStep):
-    """Yield the documents of the input files of this rank. A reader says in `read` how."""
+    """Yield the documents of the input files of this rank. A reader says in `read` how.
+
+    With `skip_broken` a ValueError is the end of a file; it is counted, and said in the file's entry.
+    """
 
     type, name = "READER", "files"
 
-    def __init__(self, groups: Sequence[Sequence[Path]], folder: Path) -> None:
+    def __init__(self, groups: Sequence[Sequence[Path]], folder: Path, skip_broken: bool = False) -> None:
         super().__init__()
         self.groups = tuple(tuple(map(str, group)) for group in groups)
-        self.folder = str(folder)
+        self.folder, self.skip_broken = str(folder), skip_broken
 
     @abstractmethod
     def read(self, path: Path, counts: Counter, source: dict) -> Iterator[documents.Document]:
@@ -41,15 +44,25 @@ class ReadFiles(PipelineStep):
     def finish(self, rank: int) -> None:
         """Called when all files of a rank are read."""
 
+    def inputs(self, rank: int) -> list[Path]:
+        """What a task reads, for the error of a process that is killed."""
+        return [Path(path) for path in self.groups[rank]]
+
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents."""
         counts: Counter = Counter()
         sources = []
         Path(self.folder).mkdir(parents=True, exist_ok=True)
-        for path in map(Path, self.groups[rank]):
+        for path in self.inputs(rank):
             sources.append(documents.source_entry(path))
-            for document in self.read(path, counts, sources[-1]):
-                yield Document(document.text, document.id, metadata=document.metadata)
+            try:
+                for document in self.read(path, counts, sources[-1]):
+                    yield Document(document.text, document.id, metadata=document.metadata)
+            except ValueError as error:
+                if not self.skip_broken:
+                    raise
+                counts["broken_files"] += 1
+                sources[-1]["broken"] = str(error)
         for name, number in counts.items():
             if number:
                 self.stat_update(name, value=number)
@@ -65,6 +78,10 @@ class ReadShard(PipelineStep):
     def __init__(self, shards: Sequence[Path]) -> None:
         super().__init__()
         self.shards = tuple(map(str, shards))
+
+    def inputs(self, rank: int) -> list[Path]:
+        """What a task reads, for the error of a process that is killed."""
+        return [Path(self.shards[rank])]
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents."""

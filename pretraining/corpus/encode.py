@@ -20,9 +20,9 @@ import orjson
 from datatrove.pipeline.base import PipelineStep
 from tokenizers import Tokenizer
 
-from pretraining.corpus.documents import open_whole
 from pretraining.corpus.indexed import token_dtype
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
+from pretraining.corpus.writing import open_whole
 
 CHUNK_BYTES = 512 << 10  # of JSON lines; encoded together
 TASK_BYTES = 16 << 20  # of JSON lines; some seconds of work, so that no worker waits long for the last one
@@ -58,6 +58,10 @@ class Encode(PipelineStep):
     def __init__(self, ranges: list[Chunk], folder: Path) -> None:
         super().__init__()
         self.ranges, self.folder, self.chunk_bytes = tuple(ranges), str(folder), CHUNK_BYTES
+
+    def inputs(self, rank: int) -> list[Path]:
+        """What a task reads, for the error of a process that is killed."""
+        return [self.ranges[rank].shard]
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Write the files."""

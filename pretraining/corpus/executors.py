@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from pretraining.corpus.engine import Engine
 from pretraining.corpus.workers import map_in_order
+from pretraining.corpus.writing import naming_file
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 2.0
@@ -69,8 +70,13 @@ class _Local(LocalPipelineExecutor):
     def run(self) -> None:
         """Run the tasks that are not complete; datatrove's own pool would wait for ever for a process that is gone."""
         ranks = self.get_incomplete_ranks()
-        for _ in map_in_order(self.run_rank, ranks, workers=self.workers, done=self.tasks - len(ranks), **self.bar):
+        for _ in map_in_order(self.run_rank, ranks, workers=self.workers, files=self.inputs, **self.bar):
             pass
+
+    def inputs(self, rank: int) -> list[Path]:
+        """The files that a task reads, as far as its first step says so."""
+        first = self.pipeline[0]
+        return first.inputs(rank) if hasattr(first, "inputs") else []
 
     def run_rank(self, rank: int) -> None:
         """Run one task with a pipeline of its own, whose statistics are this task's."""
@@ -80,7 +86,8 @@ class _Local(LocalPipelineExecutor):
         # datatrove's steps have progress bars of their own, which would run over that of the tasks.
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
             try:
-                executor._run_for_rank(rank, local_rank=1)  # only that of local rank 0 goes to the terminal
+                with naming_file(self.logging_dir.path):
+                    executor._run_for_rank(rank, local_rank=1)  # only that of local rank 0 goes to the terminal
             finally:
                 logger.remove()
 

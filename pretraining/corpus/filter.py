@@ -24,7 +24,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus import duplicates
 from pretraining.corpus.benchmark_files import list_files
-from pretraining.corpus.documents import list_shards, open_whole, read_manifest, shard_name, source_entry
+from pretraining.corpus.documents import list_shards, read_manifest, shard_name, source_entry
 from pretraining.corpus.engine import Engine, read_counts, read_engine
 from pretraining.corpus.filter_flags import make_parser, read_rules
 from pretraining.corpus.selection import Rules, Selection
@@ -40,6 +40,7 @@ from pretraining.corpus.steps import (
     find_contaminated,
     write_ngrams,
 )
+from pretraining.corpus.writing import open_whole
 
 FILES = ("allow_pmids", "deny_pmids", "journal_metric", "benchmark")  # rules that name files
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from pretraining.corpus.documents import write_whole
 from pretraining.corpus.indexed import corpus_path
 from pretraining.corpus.tokenizer import casing, tokenizer_sha256, vocabulary_size
+from pretraining.corpus.writing import write_whole
 
 
 def write_manifest(prefix: str | Path, tokenizer_folder: str | Path, tokenizer: Tokenizer, facts: dict) -> dict:

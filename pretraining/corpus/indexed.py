@@ -19,10 +19,13 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from pretraining.corpus.writing import naming_file
 
 _HEADER = struct.Struct("<9sQBQQ")  # magic, version, type code, sequences, documents + 1
 _MAGIC = b"MMIDIDX\x00\x00"
@@ -134,7 +137,8 @@ class CorpusWriter:
 
     def __exit__(self, *_) -> None:
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # what a full disk did not take of a file that is removed
+                file.close()
         for path in self._partial.values():
             path.unlink(missing_ok=True)
 
@@ -147,10 +151,11 @@ class CorpusWriter:
         if int(sentence_lengths.sum()) != len(tokens) or int(document_sentences.sum()) != len(sentence_lengths):
             raise ValueError("the lengths of sentences and documents do not add up to what was given")
         data = np.ascontiguousarray(tokens, self.dtype).data.cast("B")
-        self._files["bin"].write(data)
+        with naming_file(corpus_path(self.prefix, ".bin")):
+            self._files["bin"].write(data)
+            self._files["lengths"].write(sentence_lengths.astype("<i4").tobytes())
+            self._files["documents"].write(document_sentences.astype("<i8").tobytes())
         self._digest.update(data)
-        self._files["lengths"].write(sentence_lengths.astype("<i4").tobytes())
-        self._files["documents"].write(document_sentences.astype("<i8").tobytes())
         self.tokens += len(tokens)
         self.sentences += len(sentence_lengths)
         self.documents += len(document_sentences)
@@ -163,9 +168,10 @@ class CorpusWriter:
         """
         if self.tokens == 0:
             raise ValueError(f"there are no word pieces to write to {self.prefix}.bin; the documents are all empty")
-        for file in self._files.values():
-            _sync_and_close(file)
-        with open(self._partial["idx"], "wb") as file:
+        with naming_file(corpus_path(self.prefix, ".bin")):
+            for file in self._files.values():
+                _sync_and_close(file)
+        with naming_file(corpus_path(self.prefix, ".idx")), open(self._partial["idx"], "wb") as file:
             idx_digest = self._write_idx(file)
             _sync_and_close(file)
         bin_bytes = self._partial["bin"].stat().st_size

@@ -3,7 +3,8 @@
     python -m pretraining.corpus.pmc --input PATH... --output DIR [--license "CC BY" CC0] [--workers N]
 
 Steps: each input, a package as PMC distributes it (.tar.gz, read as a stream and never unpacked to disk) or a file
-(.nxml, .xml, gzip or not), is parsed article by article, one task a package or some hundred files; each article
+(.nxml, .xml, gzip or not; also in folders of a folder), is parsed article by article, one task a package or some
+hundred files; each article
 becomes one document (jats.py says what is text and what is metadata); --license keeps those under the licences named;
 of articles with the same PMC id the last stands; the manifest comes last. The result does not depend on the
 number of workers.
@@ -24,10 +25,11 @@ import numpy
 from lxml import etree
 
 from pretraining.corpus.document_steps import ReadFiles
-from pretraining.corpus.documents import Document, find_files, read_manifest, write_whole
+from pretraining.corpus.documents import Document, find_files, read_manifest
 from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
 from pretraining.corpus.jats import read_article
 from pretraining.corpus.stages import Run, describe_file, run_stage, running_stage
+from pretraining.corpus.writing import write_whole
 from pretraining.corpus.xml_files import PARSER_OPTIONS, check_head, naming, open_xml
 
 ARTICLES = (".nxml", ".xml", ".nxml.gz", ".xml.gz")
@@ -35,6 +37,8 @@ PACKAGES = (".tar.gz", ".tgz", ".tar")
 SUFFIXES = (*ARTICLES, *PACKAGES)
 FILES_A_SHARD = 500  # single files that become one shard together
 LARGEST_ARTICLE = 200_000_000  # bytes of XML; the largest of PMC is a tenth of it, more is a bomb
+# `<` and `=` of one article, each up to 240 bytes of memory; 20 MB of small table cells have 4 million
+MOST_MARKS = 6_000_000
 
 
 class StrictMember(tarfile.TarInfo):
@@ -97,6 +101,8 @@ def _parse(name: str, content: bytes) -> list[etree._Element]:
     """The articles of one XML file, names without namespace."""
     if len(content) > LARGEST_ARTICLE:
         raise ValueError(f"{name} unpacks to more than {LARGEST_ARTICLE:,} bytes, which no article does; leave it out")
+    if content.count(b"<") + content.count(b"=") > MOST_MARKS:
+        raise ValueError(f"{name} has more than {MOST_MARKS:,} tags and attributes, which no article has; leave it out")
     check_head(name, io.BytesIO(content), "PMC")
     root = etree.parse(io.BytesIO(content), etree.XMLParser(**PARSER_OPTIONS)).getroot()
     for element in root.iter(etree.Element):
@@ -111,8 +117,8 @@ class ReadArticles(ReadFiles):
     """Yield the documents of a package or some files a task, and write their ids beside them."""
 
     def __init__(self, groups: list[list[Path]], folder: Path, licences: tuple[str, ...], skip_broken: bool) -> None:
-        super().__init__(groups, folder)
-        self.licences, self.skip_broken = licences, skip_broken
+        super().__init__(groups, folder, skip_broken)
+        self.licences = licences
         self.ids: list[str] = []
 
     def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
@@ -142,6 +148,12 @@ def ids_path(folder: Path | str, rank: int) -> Path:
     return Path(folder) / f"{rank:05d}.ids.json"
 
 
+def _folders(path: Path) -> list[Path]:
+    """A folder, or those in it where it holds no files itself: a mirror has one for each 10,000 articles."""
+    inside = sorted(one for one in path.iterdir() if not one.name.startswith(".")) if path.is_dir() else []
+    return inside if inside and all(one.is_dir() for one in inside) else [path]
+
+
 def make_groups(files: list[Path]) -> list[list[Path]]:
     """The inputs of each shard: a package each, single files some hundred together, in the order given."""
     groups: list[list[Path]] = []
@@ -163,7 +175,7 @@ def convert(
     skip_broken: bool = False,
 ) -> dict:
     """Read PMC packages, files and folders into `output`; return the manifest."""
-    groups = make_groups(find_files(inputs, SUFFIXES))
+    groups = make_groups(find_files([folder for path in inputs for folder in _folders(path)], SUFFIXES))
     with running_stage(
         output,
         "pmc",
@@ -200,7 +212,8 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
-        help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), or folders of them, read by name")  # fmt: skip
+        help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), folders of them, read by name, or folders of "
+        "such folders, as launch/download_pubmed.sh makes")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
         help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--license", nargs="+", default=[], metavar="NAME",

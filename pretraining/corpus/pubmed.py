@@ -17,22 +17,20 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy
-from lxml import etree
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, read_manifest
 from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
 from pretraining.corpus.pubmed_records import Record, read_record
+from pretraining.corpus.record_elements import iterate_records
 from pretraining.corpus.revisions import FileRecords, record_key, standing
 from pretraining.corpus.stages import Run, describe_file, run_stage, running_stage
-from pretraining.corpus.xml_files import PARSER_OPTIONS, check_head, naming, open_xml
+from pretraining.corpus.xml_files import check_head, naming, open_xml
 
 SUFFIXES = (".xml", ".xml.gz")
 ROOTS = ("PubmedArticleSet", "PubmedArticle", "PubmedBookArticleSet", "PubmedBookArticle")
-RECORDS = ("PubmedArticle", "PubmedBookArticle", "DeleteCitation")
 
 
 def read_pubmed(path: Path | str, counts: Counter | None = None, titles_only: str = "drop") -> Iterator[Document]:
@@ -53,29 +51,18 @@ def read_records(path: Path | str, titles_only: str, counts: Counter) -> Iterato
             root = check_head(path, file, "PubMed")
         if root not in ROOTS:
             raise ValueError(f"{path} is not PubMed XML, its root is <{root}>; leave it out")
-        with open_xml(path) as file:
-            for element in _iterate_records(file):
-                if element.tag == "DeleteCitation":
-                    pmids = [int(one.text) for one in element.findall("PMID") if (one.text or "").isdecimal()]
-                    counts["deletions"] += len(pmids)
-                    yield pmids
-                    continue
-                counts["records"] += 1
-                record = read_record(element, path.name, titles_only)
-                if record.document is None:
-                    counts[f"dropped_{record.reason}"] += 1
-                yield record
-                last = f"PMID {record.pmid}"
-
-
-def _iterate_records(file: BinaryIO) -> Iterator[etree._Element]:
-    """Yield the records of a file one by one; each is gone from memory when the next is asked for."""
-    for _, element in etree.iterparse(file, events=("end",), tag=RECORDS, **PARSER_OPTIONS):
-        yield element
-        element.clear()
-        parent = element.getparent()
-        while parent is not None and element.getprevious() is not None:
-            del parent[0]
+        for element in iterate_records(path):
+            if element.tag == "DeleteCitation":
+                pmids = [int(one.text) for one in element.findall("PMID") if (one.text or "").isdecimal()]
+                counts["deletions"] += len(pmids)
+                yield pmids
+                continue
+            counts["records"] += 1
+            record = read_record(element, path.name, titles_only)
+            if record.document is None:
+                counts[f"dropped_{record.reason}"] += 1
+            yield record
+            last = f"PMID {record.pmid}"
 
 
 # ---- the command ----
@@ -87,11 +74,11 @@ class ReadPubmed(ReadFiles):
     records: FileRecords  # of the file read last
 
     def __init__(self, files: list[Path], folder: Path, titles_only: str, skip_broken: bool) -> None:
-        super().__init__([[path] for path in files], folder)
-        self.titles_only, self.skip_broken = titles_only, skip_broken
+        super().__init__([[path] for path in files], folder, skip_broken)
+        self.titles_only = titles_only
 
     def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
-        """Yield the documents of a file; of a broken one with `skip_broken` those before the break."""
+        """Yield the documents of a file."""
         keys, written = array("q"), array("b")
         deletions: dict[int, int] = {}
         try:
@@ -104,12 +91,8 @@ class ReadPubmed(ReadFiles):
                     written.append(item.document is not None)
                 if item.document is not None:
                     yield item.document
-        except ValueError as error:
-            if not self.skip_broken:
-                raise
-            counts["broken_files"] += 1
-            source["broken"] = str(error)
-        self.records = FileRecords(numpy.array(keys, numpy.int64), numpy.array(written, bool), deletions)
+        finally:  # those before the break count where broken files are skipped
+            self.records = FileRecords(numpy.array(keys, numpy.int64), numpy.array(written, bool), deletions)
 
     def finish(self, rank: int) -> None:
         """Write what was found."""

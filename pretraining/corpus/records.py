@@ -16,6 +16,8 @@ Nothing is fetched: private records need no network.
 | PMID, DP, LA, JT, IS, PT, MH, OT | metadata, as of PubMed's XML | |
 | MEDLINE: TT, OAB, all other fields | nothing | translations; not prose |
 | records without text (MEDLINE: without abstract) | nothing, counted | a title alone is no sample |
+
+A broken record ends the run, or with `--skip-broken` its file, which is then counted and listed in the manifest.
 """
 
 import argparse
@@ -161,8 +163,10 @@ def _medline_date(words: str) -> str | None:
 class ReadRecords(ReadFiles):
     """Yield the documents of files of records."""
 
-    def __init__(self, groups: list[list[Path]], folder: Path, text_field: str, id_field: str) -> None:
-        super().__init__(groups, folder)
+    def __init__(
+        self, groups: list[list[Path]], folder: Path, text_field: str, id_field: str, skip_broken: bool
+    ) -> None:
+        super().__init__(groups, folder, skip_broken)
         self.text_field, self.id_field = text_field, id_field
 
     def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
@@ -171,7 +175,13 @@ class ReadRecords(ReadFiles):
 
 
 def convert(
-    inputs: list[Path], output: Path, *, engine: Engine = LOCAL, text_field: str = "text", id_field: str = "id"
+    inputs: list[Path],
+    output: Path,
+    *,
+    engine: Engine = LOCAL,
+    text_field: str = "text",
+    id_field: str = "id",
+    skip_broken: bool = False,
 ) -> dict:
     """Read files and folders of records into `output`; return the manifest."""
     files = find_files(inputs, SUFFIXES)
@@ -184,10 +194,10 @@ def convert(
         "records",
         engine=engine,
         tasks=[[describe_file(path) for path in group] for group in groups],
-        options={"text_field": text_field, "id_field": id_field},
+        options={"text_field": text_field, "id_field": id_field, "skip_broken": skip_broken},
         sentences=False,
     ) as run:
-        run.read(ReadRecords(groups, run.work / "read", text_field, id_field), SHARD_CHARACTERS)
+        run.read(ReadRecords(groups, run.work / "read", text_field, id_field, skip_broken), SHARD_CHARACTERS)
         run.publish(run.shards(len(groups)))
         if not run.stage.files:
             raise ValueError(f"no record of {files[0]} (of {len(files)} files) became a document")
@@ -206,6 +216,9 @@ def main() -> None:
         help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
+    add("--skip-broken", action="store_true",
+        help="of a file with a broken record keep the documents before it, and name it in the manifest; without this "
+        "flag such a file ends the run")  # fmt: skip
     add_engine_flags(parser)
     args = parser.parse_args()
     run_stage(
@@ -215,6 +228,7 @@ def main() -> None:
             engine=read_engine(args),
             text_field=args.text_field,
             id_field=args.id_field,
+            skip_broken=args.skip_broken,
         ),
         args.output,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy
 
-from pretraining.corpus.documents import open_whole
+from pretraining.corpus.writing import open_whole
 
 VERSIONS = 256  # versions above 255 count as 255; PubMed has seen 15
 PART = 4_000_000  # PMIDs that are looked at together

@@ -30,16 +30,15 @@ from pretraining.corpus.document_steps import KeepLines, ReadFiles, WriteShard, 
 from pretraining.corpus.documents import (
     MANIFEST,
     Stage,
-    open_whole,
     read_manifest,
     require_replaceable,
     shard_name,
     source_entry,
     summary,
-    write_whole,
     writing_stage,
 )
 from pretraining.corpus.engine import Engine, read_counts
+from pretraining.corpus.writing import open_whole, write_whole
 
 PLAN = "plan.json"
 FIRST = "read"  # the pipeline whose tasks are described in the plan

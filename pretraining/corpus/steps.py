@@ -21,8 +21,8 @@ from datatrove.utils.word_tokenizers import WordTokenizer
 
 from pretraining.corpus.benchmark_files import find_texts
 from pretraining.corpus.document_steps import ReadShard, WriteShard
-from pretraining.corpus.documents import write_whole
 from pretraining.corpus.selection import Rules, Selection, id_hash
+from pretraining.corpus.writing import write_whole
 
 INPUT = "number of the --input"  # in the metadata while a pipeline runs
 HASH = HashConfig(precision=64, hash_fc="sha1")  # datatrove's default hash needs a package more

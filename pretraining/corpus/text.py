@@ -1,6 +1,6 @@
 """Read plain text into documents.
 
-    python -m pretraining.corpus.text --input PATH... --output DIR [--layout LAYOUT]
+    python -m pretraining.corpus.text --input PATH... --output DIR [--layout LAYOUT] [--skip-broken]
 
 Layouts (a line with nothing but white space is a blank line):
     sentence-per-line    one sentence a line, a blank line between documents: as ELECTRAMed had it (default)
@@ -13,7 +13,8 @@ space is normalised in each line; the documents are written to shards of about 3
 last. The result does not depend on the number of workers. The
 manifest of the first layout says that its lines are sentences: `sentences` leaves them as they are, and
 `vocab` and `index` may take them as they are. Lines of headings (`ABSTRACT.METHODS:`) are lines like
-others. A document must fit into memory; files need not.
+others. A document must fit into memory; files need not. A file that is damaged or not UTF-8 ends the run, or with
+`--skip-broken` gives the documents before the break and is counted and listed in the manifest.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,7 +39,8 @@ from pretraining.corpus.stages import describe_file, run_stage, running_stage
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
 LAYOUTS = ("sentence-per-line", "paragraph-per-line", "document-per-line", "document-per-file")
 SHARD_CHARACTERS = 32_000_000  # as much text as a shard of a PubMed baseline file
-LONGEST_DOCUMENT = 1_000_000_000  # characters; longer is a file in another layout
+LONGEST_LINE = 50_000_000  # bytes; longer is no text, and its words would take ten times the memory
+LONGEST_DOCUMENT = 200_000_000  # characters; longer is a file in another layout
 
 
 def read_text(path: Path | str, layout: str = LAYOUTS[0], counts: Counter | None = None) -> Iterator[Document]:
@@ -86,7 +89,13 @@ def read_lines(path: Path) -> Iterator[str]:
         bar = {"total": path.stat().st_size, "desc": path.name, "leave": False, **where}
         with tqdm.wrapattr(packed, "read", bytes=True, **bar) as counted:
             try:
-                for number, line in enumerate(_unpack(counted, packed, start), 1):
+                lines = _unpack(counted, packed, start)
+                for number, line in enumerate(iter(partial(lines.readline, LONGEST_LINE), b""), 1):
+                    if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                        raise ValueError(
+                            f"{path}, line {number}, is longer than {LONGEST_LINE:,} bytes, which no line of text is; "
+                            "leave the file out or break its lines"
+                        )
                     # utf-8-sig: Windows editors put a byte order mark at the head
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -108,8 +117,8 @@ def _unpack(counted: BinaryIO, packed: BinaryIO, start: bytes) -> BinaryIO:
 class ReadText(ReadFiles):
     """Yield the documents of text files."""
 
-    def __init__(self, groups: list[list[Path]], folder: Path, layout: str) -> None:
-        super().__init__(groups, folder)
+    def __init__(self, groups: list[list[Path]], folder: Path, layout: str, skip_broken: bool) -> None:
+        super().__init__(groups, folder, skip_broken)
         self.layout = layout
 
     def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
@@ -130,7 +139,9 @@ def make_groups(files: list[Path]) -> list[list[Path]]:
     return groups
 
 
-def convert(inputs: list[Path], output: Path, *, engine: Engine = LOCAL, layout: str = LAYOUTS[0]) -> dict:
+def convert(
+    inputs: list[Path], output: Path, *, engine: Engine = LOCAL, layout: str = LAYOUTS[0], skip_broken: bool = False
+) -> dict:
     """Read text files and folders into `output`; return the manifest."""
     files = find_files(inputs, SUFFIXES)
     groups = make_groups(files)
@@ -139,10 +150,10 @@ def convert(inputs: list[Path], output: Path, *, engine: Engine = LOCAL, layout:
         "text",
         engine=engine,
         tasks=[[describe_file(path) for path in group] for group in groups],
-        options={"layout": layout},
+        options={"layout": layout, "skip_broken": skip_broken},
         sentences=layout == "sentence-per-line",
     ) as run:
-        run.read(ReadText(groups, run.work / "read", layout), SHARD_CHARACTERS)
+        run.read(ReadText(groups, run.work / "read", layout, skip_broken), SHARD_CHARACTERS)
         run.publish(run.shards(len(groups)))
         if not run.stage.files:
             raise ValueError(f"{files[0]} (of {len(files)} files) has no text; check --input")
@@ -169,9 +180,19 @@ def main() -> None:
         "--layout", choices=LAYOUTS, default=LAYOUTS[0],
         help="what a line is; in the first two layouts a blank line ends a document (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--skip-broken", action="store_true",
+        help="of a file that is damaged, not UTF-8 or without line ends keep the documents before the break, and name "
+        "it in the manifest; without this flag such a file ends the run",
+    )  # fmt: skip
     add_engine_flags(parser)
     args = parser.parse_args()
-    run_stage(lambda: convert(args.input, args.output, engine=read_engine(args), layout=args.layout), args.output)
+    run_stage(
+        lambda: convert(
+            args.input, args.output, engine=read_engine(args), layout=args.layout, skip_broken=args.skip_broken
+        ),
+        args.output,
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,12 @@ from lxml import etree
 # No DTD, entity or address is followed, and libxml2's limits on depth and size stay on.
 SAFE = {"load_dtd": False, "no_network": True, "resolve_entities": False, "huge_tree": False}
 PARSER_OPTIONS = {**SAFE, "remove_comments": True, "remove_pis": True}
-DTD_INSIDE = re.compile(rb"<!DOCTYPE[^>]*\[")
+LONGEST_HEAD = 1_000_000  # bytes before the root element; more is a DTD of entities without end
+DTD_INSIDE = re.compile(rb"""<!DOCTYPE(?:[^>\["']|"[^"]*"|'[^']*')*\[""")  # names in quotes may hold a `>`
+
+
+class TooLargeError(Exception):
+    """XML that would not fit into memory; the text says what is too large, `naming` says where."""
 
 
 def open_xml(path: Path) -> BinaryIO:
@@ -33,8 +38,11 @@ def open_xml(path: Path) -> BinaryIO:
 def check_head(path: Path | str, file: BinaryIO, kind: str) -> str:
     """The tag of a file's root, from its first kilobytes. Refuses a DTD inside the file (entity bombs)."""
     parser = etree.XMLPullParser(events=("start",), **PARSER_OPTIONS)
-    event = None
+    event, taken = None, 0
     while event is None and (chunk := file.read(1 << 14)):
+        taken += len(chunk)
+        if taken > LONGEST_HEAD:
+            raise TooLargeError(f"has no root element in {LONGEST_HEAD:,} bytes of XML")
         try:
             parser.feed(chunk)
         except etree.XMLSyntaxError:  # further down in this chunk: what comes before it is for the reader to take
@@ -53,12 +61,14 @@ def check_head(path: Path | str, file: BinaryIO, kind: str) -> str:
 
 @contextmanager
 def naming(path: Path | str, position: Callable[[], str]) -> Iterator[None]:
-    """Raise what lxml and gzip raise as a ValueError that names the file and, by `position()`, the place in it."""
+    """Raise what lxml and gzip raise, and TooLargeError, as a ValueError with the file and the place, `position()`."""
     try:
         yield
     except etree.XMLSyntaxError as error:
         raise ValueError(
             f"{path} is not well-formed XML after {position()} ({error.msg}); fetch it again or leave it out"
         ) from None
+    except TooLargeError as error:
+        raise ValueError(f"{path} {error} after {position()}, which is no real data; leave it out") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is cut short or damaged after {position()} (gzip: {error}); fetch it again") from None

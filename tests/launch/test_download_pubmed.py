@@ -143,11 +143,3 @@ def test_pmc_package_is_fetched_again_only_when_newer(server, tmp_path):
 def test_unknown_part_is_refused(server, tmp_path):
     result = download(server, tmp_path, "nonsense")
     assert result.returncode == 1 and "nonsense is no part of the mirror" in result.stderr
-
-
-def test_pmc_without_an_address_is_refused(tmp_path):
-    environment = {**os.environ, "PMC_URL": ""}
-    command = ["bash", SCRIPT, tmp_path, "oa_comm"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 1 and "PMC_URL is not set" in result.stderr
-    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+import resource
 import subprocess
 import sys
 import tarfile
@@ -157,10 +158,10 @@ def package(path, articles):
     return path
 
 
-def command(*arguments):
+def command(*arguments, **process):
     return subprocess.run(
         [sys.executable, "-m", "pretraining.corpus.pmc", *map(str, arguments)],
-        cwd=REPOSITORY, capture_output=True, text=True,
+        cwd=REPOSITORY, capture_output=True, text=True, **process,
     )  # fmt: skip
 
 
@@ -195,11 +196,13 @@ def test_a_set_of_articles_and_names_with_a_namespace(tmp_path):
 
 
 BOMB = '<!DOCTYPE article [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>'
+HIDDEN = '<!-- <article> --><!DOCTYPE article SYSTEM "http://x/>x.dtd" [<!ENTITY a "ha">]>'
 OUTSIDE = '<!DOCTYPE article [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
 BAD = {
     "empty": ("", "is empty"),
     "truncated": (article()[:-20], "not well-formed"),
     "bomb": (BOMB + article("<p>&b;</p>"), "DTD inside"),
+    "a DTD behind a comment and a quoted >": (HIDDEN + article("<p>&a;</p>"), "DTD inside"),
     "outside entity": (OUTSIDE + article("<p>&x;</p>"), "DTD inside"),
     "not utf-8": (article("<p>\udcff</p>"), "not well-formed"),
     "HTML": ("<html><body/></html>", "root is <html>"),
@@ -259,6 +262,20 @@ def test_a_bomb_of_gzip_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b" " * 30_000_000))
     with pytest.raises(ValueError, match=r"bomb.nxml.gz unpacks to more than 1,000,000 bytes"):
         convert([path], tmp_path / "o")
+
+
+@pytest.mark.parametrize("tiny", ["<x/>", "a<x/>", "<x a='1' b='2'/>"])
+def test_millions_of_tiny_elements_are_refused_in_bounded_memory(tmp_path, tiny):
+    path = tmp_path / "tiny.nxml.gz"
+    path.write_bytes(gzip.compress(article(f"<p>{tiny * 7_000_000}</p>").encode(), compresslevel=1))
+    good = write(tmp_path)
+    arguments = ["--input", good, path, "--output", tmp_path / "o", "--skip-broken", "--workers", "1"]
+    result = command(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9)))
+    assert result.returncode == 0 and "broken articles 1" in result.stdout
+    assert (
+        result.stderr
+        == f"warning: {path} has more than 6,000,000 tags and attributes, which no article has; leave it out\n"
+    )
 
 
 def test_broken_articles_are_left_out_where_asked_and_listed(tmp_path):

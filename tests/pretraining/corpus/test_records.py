@@ -38,7 +38,7 @@ TI  - Only a title.
 """
 
 
-def read(tmp_path: Path, **options: str) -> tuple[list, dict]:
+def read(tmp_path: Path, **options: str | bool) -> tuple[list, dict]:
     manifest = convert([tmp_path / "in"], tmp_path / "out", **options)
     return list(read_documents(tmp_path / "out")), manifest
 
@@ -63,6 +63,14 @@ def test_json_lines(source: Path, tmp_path: Path) -> None:
     assert documents[0].metadata == {"source": "a.jsonl.gz", "date": "2019", "tags": ["a"]}
     assert documents[1].metadata == {"source": "a.jsonl.gz", "language": ["eng"]}
     assert manifest["counts"] == {"records": 4, "dropped_no_text": 1}
+
+
+def test_a_broken_file_is_skipped_from_its_break_on_where_asked(source: Path, tmp_path: Path) -> None:
+    (source / "a.jsonl").write_text('{"text": "One."}\n[]\n{"text": "Two."}\n')
+    (source / "b.jsonl").write_text('{"text": "Three."}\n')
+    documents, manifest = read(tmp_path, skip_broken=True)
+    assert [document.text for document in documents] == ["One.", "Three."] and manifest["counts"]["broken_files"] == 1
+    assert "a.jsonl, line 2, is no JSON object" in manifest["sources"][0]["broken"]
 
 
 def test_parquet_is_read_as_the_same_rows_in_json(source: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import os
+import resource
 import subprocess
 import sys
 import tarfile
@@ -64,7 +65,7 @@ def test_manifest_says_whether_lines_are_sentences(tmp_path):
     for layout in LAYOUTS:
         manifest = convert([tmp_path / "a.txt", tmp_path / "b.txt"], tmp_path / "o", layout=layout)
         assert manifest["sentences"] is (layout == "sentence-per-line")
-        assert manifest["options"] == {"layout": layout} and manifest["counts"] == {"lines": 5}
+        assert manifest["options"] == {"layout": layout, "skip_broken": False} and manifest["counts"] == {"lines": 5}
         assert next(read_documents(tmp_path / "o")).text == "First."
 
 
@@ -82,6 +83,39 @@ def test_a_document_without_end_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="line 3: a document without end; choose another --layout"):
         read(tmp_path, "One.\n\n" + "Word.\n" * 30)
     assert len(read(tmp_path, "Word.\n" * 30, "document-per-line")) == 30
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
+def test_a_line_without_end_is_an_error(tmp_path, monkeypatch, pack):
+    monkeypatch.setattr(text_module, "LONGEST_LINE", 1000)
+    with pytest.raises(ValueError, match=r"a.txt, line 2, is longer than 1,000 bytes"):
+        read(tmp_path, pack(b"One.\n" + b"word " * 300))
+    assert [len(d.text) for d in read(tmp_path, pack(b"x" * 999 + b"\n" + b"y" * 999))] == [1999]
+
+
+def test_a_gzip_of_one_huge_line_ends_in_a_sentence_in_bounded_memory(tmp_path):
+    path = tmp_path / "line.txt.gz"
+    path.write_bytes(gzip.compress(b"x" * 10_000_000) * 150)  # members follow one another: 1.5 GB
+    result = subprocess.run(
+        [sys.executable, "-m", "pretraining.corpus.text", "--input", path, "--output", tmp_path / "o"],
+        cwd=REPOSITORY, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, 1_000_000_000)),
+    )  # fmt: skip
+    assert result.returncode == 1 and result.stderr.startswith(f"error: {path}, line 1, is longer than")
+    assert result.stderr.count("\n") == 1 and list((tmp_path / "o").iterdir()) == []
+
+
+def test_a_broken_file_is_skipped_from_its_break_on_where_asked(tmp_path):
+    good, cut, latin = tmp_path / "a.txt", tmp_path / "b.txt.gz", tmp_path / "c.txt"
+    good.write_text("One.\n")
+    cut.write_bytes(RANDOM[:-20])
+    latin.write_bytes("Erste.\nZweite.\nDritte f\xfcr.\nVierte.".encode("latin-1"))
+    with pytest.raises(ValueError, match="b.txt.gz is cut short"):
+        convert([good, cut, latin], tmp_path / "o", layout="document-per-line")
+    manifest = convert([good, cut, latin], tmp_path / "o", layout="document-per-line", skip_broken=True)
+    assert [d.text for d in read_documents(tmp_path / "o")] == ["One.", "Erste.", "Zweite."]
+    assert manifest["counts"]["broken_files"] == 2 and "broken" not in manifest["sources"][0]
+    assert "line 3: byte 0xfc is not UTF-8" in manifest["sources"][2]["broken"]
 
 
 RANDOM = gzip.compress(os.urandom(2000).hex().encode())
