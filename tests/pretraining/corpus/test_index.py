@@ -129,7 +129,7 @@ def test_chunks_of_any_size_give_the_same_corpus(tmp_path, tokenizer_folder, mon
     texts = ["short", "b" * 7, "long sentence here\n" * 20, "é漢" * 9, *TEXTS]
     source = write_documents(tmp_path / "documents", texts, shards=2)
     monkeypatch.setattr(encode, "CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr(encode, "TASK_BYTES", 3 * chunk_bytes)
+    monkeypatch.setattr(encode, "TASK_BYTES", max(64, 3 * chunk_bytes))
     monkeypatch.setattr(encode, "_BATCH_SENTENCES", 3)
     build_index(source, tokenizer_folder, str(tmp_path / "c"))
     assert read(tmp_path / "c") == expected_ids(texts, tokenizer_folder)
