@@ -96,6 +96,7 @@ launcher=("${on_one_node[@]}")
 stage sentences "$OUTPUT/sentences/manifest.json" "$OUTPUT/filtered" -- \
     "$PYTHON" -m pretraining.corpus.sentences --input "$OUTPUT/filtered" --output "$OUTPUT/sentences" --workers "$WORKERS"
 stage vocab "$OUTPUT/tokenizer/tokenizer.json" "$OUTPUT/sentences" -- "$PYTHON" -m pretraining.corpus.vocab \
-    --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" --vocab-size "${VOCAB_SIZE:-30522}" "${vocab_flags[@]}"
+    --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" --vocab-size "${VOCAB_SIZE:-30522}" --workers "$WORKERS" \
+    "${vocab_flags[@]}"
 stage index "$OUTPUT/corpus.json" "$OUTPUT/sentences" "$OUTPUT/tokenizer" -- "$PYTHON" -m pretraining.corpus.index \
     --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" --output-prefix "$OUTPUT/corpus" --workers "$WORKERS"

@@ -11,42 +11,23 @@ The state stays one integer, the number of consumed samples; order, masks and sa
 epoch, sample index), where the samples of all corpora are numbered one corpus after the other.
 """
 
-import re
 from collections.abc import Callable
 
 import numpy as np
 
+from pretraining.corpus.blend_weights import parse_blend
 from pretraining.data import Samples, permute
 from pretraining.masking import STREAM_BLEND
 
 SLOTS = 65_536  # samples of a block; in every block the corpora have exactly their shares
-_NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 
 
 def parse_data_path(data_path: str | list[str]) -> tuple[list[str], list[float] | None]:
     """(prefixes, weights) of --data-path: PREFIX, or WEIGHT PREFIX WEIGHT PREFIX ..., or PREFIX PREFIX ...
 
-    Weights are None where there are none: then each corpus counts by its number of samples. One string that begins
-    with a weight is taken apart at its blanks, as DATA_PATH of launch/pretrain.sh needs.
+    As `parse_blend` reads it: weights are None where there are none, and then each corpus counts by its samples.
     """
-    words = [data_path] if isinstance(data_path, str) else list(data_path)
-    if len(words) == 1 and len(parts := words[0].split()) > 1 and _NUMBER.fullmatch(parts[0]):
-        words = parts
-    are_numbers = [_NUMBER.fullmatch(word) is not None for word in words]
-    if not any(are_numbers):
-        prefixes, weights = words, None
-    elif len(words) % 2 == 0 and are_numbers == [True, False] * (len(words) // 2):
-        prefixes, weights = words[1::2], [float(word) for word in words[::2]]
-    else:
-        raise ValueError(
-            f"--data-path {' '.join(words)} is neither prefixes alone nor a weight before each prefix; "
-            "give it as in --data-path 0.7 PREFIX_A 0.3 PREFIX_B"
-        )
-    if weights and min(weights) <= 0:
-        raise ValueError(f"--data-path {' '.join(words)} has a weight of 0; leave that corpus out")
-    if len(set(prefixes)) < len(prefixes):
-        raise ValueError(f"--data-path {' '.join(words)} names a corpus twice; add its weights up")
-    return prefixes, weights if len(prefixes) > 1 else None
+    return parse_blend(data_path, "--data-path")
 
 
 def slots_of(weights: list[float]) -> np.ndarray:

@@ -26,7 +26,7 @@ from pretraining.corpus.document_ids import DocumentIds
 from pretraining.corpus.index import check_tokenizer, read_index_manifest
 from pretraining.corpus.indexed import IndexedCorpus
 from pretraining.corpus.provenance import describe_stages, files_of_document
-from pretraining.corpus.tokenizer import load_tokenizer, special_tokens
+from pretraining.corpus.tokenizer import load_tokenizer, piece_text, special_tokens
 from pretraining.data import Samples
 from pretraining.sample_map import (
     SPECIALS_PER_SAMPLE,
@@ -58,11 +58,12 @@ def decode_masked(samples: Samples, epoch: int, index: int, tokenizer: Tokenizer
     for place, (piece, seen, segment) in enumerate(
         zip(batch.input_ids.tolist(), batch.generator_ids.tolist(), batch.token_type_ids.tolist(), strict=True)
     ):
-        word = tokenizer.id_to_token(piece)
+        text = piece_text(tokenizer, piece)
         if place in masked:
-            word = f"[{'MASK' if seen == samples.special.mask else 'KEEP'}:{word}]"
-        segments[segment].append(word)
-    return [" ".join(words).replace(" ##", "") for words in segments if words]
+            blank = " " if text.startswith(" ") else ""
+            text = f"{blank}[{'MASK' if seen == samples.special.mask else 'KEEP'}:{text[len(blank) :]}]"
+        segments[segment].append(text)
+    return ["".join(texts).strip() for texts in segments if texts]
 
 
 def describe_sample(

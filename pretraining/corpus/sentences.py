@@ -7,24 +7,10 @@ line of a document is a paragraph and is split into sentences, and the shard is 
 sentence a line. Where the input's manifest says that its lines are sentences already, they stay as they
 are.
 
-The splitter is a page of rules for English biomedical prose, `_ends_sentence`, because no library that
-needs no download did as well. False and missed boundaries, and speed in one process (MB of text a second,
-ratios matter):
-
-                             GENIA                PIBOSO
-                             F1      false missed F1      false missed  MB/s
-    these rules              0.9972      7     15 0.9973     21     23     33
-    blingfire 0.1.8          0.9897     10     71 0.9950      0     82    16
-    sentencex 1.0.32         0.9905     27     48 0.9820     68    224   170
-    nupunkt 0.8.0            0.9871     24     77 0.9919      6    126    10
-    sentence-splitter 1.4    0.9842     42     82 0.9970      3     46   1.2
-    syntok 1.4.4             0.9843     40     83 0.9844    176     81   1.3
-    pysbd 0.3.4              0.9846     71     51 not run (slow)         0.2
-
-GENIA: 543 abstracts of JNLPBA, 4,491 sentences; its errors guided the rules. PIBOSO: 1,000 abstracts of
-NICTA-PIBOSO, their tokens joined again, 9,065 sentences; 18 of our 21 false ones are sentences without a
-blank between them, which PIBOSO keeps as one. A boundary missed costs little: the index cuts and carries
-on; a false one splits a name.
+The splitter is a page of rules for English biomedical prose, `_ends_sentence`, because no library that needs no
+download did as well: benchmarks/README.md has errors and speeds beside three of them, as measured by
+`python -m benchmarks.sentence_splitters`. The errors on the entity corpus there guided the rules, those on the others
+did not. A boundary missed costs little: the index cuts and carries on; a false one splits a name.
 """
 
 import argparse

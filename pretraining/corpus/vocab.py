@@ -1,17 +1,14 @@
-"""The vocabulary stage: documents -> a WordPiece vocabulary, as a tokenizer folder that `transformers` loads.
+"""The vocabulary stage: documents -> a WordPiece, BPE or Unigram vocabulary, as a folder that `transformers` loads.
 
-    python -m pretraining.corpus.vocab --input DIR --output DIR --vocab-size N [--cased] [--keep-accents]
+    python -m pretraining.corpus.vocab --input DIR --output DIR --vocab-size N [--type bpe] [--cased] [--keep-accents]
+    python -m pretraining.corpus.vocab --input 0.7 DIR 0.3 DIR --output DIR --vocab-size N
     python -m pretraining.corpus.vocab --from-vocab FILE --output DIR --uncased
 
-Steps of the first: count the characters of the text after BERT's clean-up and keep the most frequent ones as
-the alphabet; train WordPiece on all of the text, with [PAD] [UNK] [CLS] [SEP] [MASK] at ids 0 to 4; write the
-folder, its manifest included, and move it into place.
-The second takes an existing vocab.txt: every entry keeps its line number as id, empty lines too.
-
-The same text gives the same bytes. By itself the trainer of `tokenizers` does not: it numbers the pieces of
-one character in the order of a hash table, and breaks ties between equally frequent pairs by those numbers.
-Here it is given all of them, plain and with "##", in sorted order. It takes them as special tokens, which
-they must not stay; therefore the tokenizer that is saved is built anew from the list of pieces.
+Steps of the first two: count the words of each folder after the clean-up, weigh and add up the counts, keep the most
+frequent words (`word_counts.py`); train on them, with [PAD] [UNK] [CLS] [SEP] [MASK] at ids 0 to 4
+(`vocab_train.py`); write the folder, its manifest included, and move it into place. The same text and weights give
+the same bytes, whatever the number of workers.
+The third takes an existing vocab.txt, which is WordPiece's: every entry keeps its line number as id, empty lines too.
 """
 
 import argparse
@@ -20,70 +17,27 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.trainers import WordPieceTrainer
-from tqdm import tqdm
 
-from pretraining.corpus.documents import MANIFEST, read_documents, read_manifest, source_entry
+from pretraining.corpus.blend_weights import parse_blend
+from pretraining.corpus.documents import MANIFEST, read_manifest, source_entry
 from pretraining.corpus.tokenizer import (
-    CONTINUATION,
+    KINDS,
     SPECIAL_TOKENS,
-    bert_normalizer,
-    bert_pre_tokenizer,
+    assemble_tokenizer,
     build_tokenizer,
     tokenizer_sha256,
     write_tokenizer,
 )
+from pretraining.corpus.vocab_train import ALPHABET_CHARACTERS, MINIMUM_FREQUENCY, train_model
+from pretraining.corpus.word_counts import Words, count_words
+from pretraining.corpus.workers import usable_cores
 
-ALPHABET_CHARACTERS = 1000  # the most frequent ones; a word with a rarer character becomes [UNK]
-MINIMUM_FREQUENCY = 2  # how often a pair of pieces must occur to become a piece
+MAX_WORDS = 1_000_000  # different ones
 _CASED_SHARE = 0.05  # an uncased vocabulary has few entries with capitals (SciVocab 0.5 %), a cased one a third
-_UNICODE_SIZE = 0x110000
-_COUNTED_CHARACTERS = 1 << 22  # of one text at a time, for memory
-
-
-def train_vocabulary(folder: Path, vocab_size: int, lowercase: bool, strip_accents: bool) -> list[str]:
-    """The pieces of a WordPiece vocabulary of exactly `vocab_size` entries, in the order of their ids.
-
-    `folder` is the output of any stage of documents. Raises ValueError if its text cannot yield so many.
-    """
-    total = read_manifest(folder)["documents"]
-    alphabet, continuations = _alphabet(_progress(folder, "characters", total), lowercase, strip_accents)
-    fixed = [*SPECIAL_TOKENS, *alphabet, *continuations]
-    if len(fixed) >= vocab_size:
-        raise ValueError(
-            f"--vocab-size {vocab_size} is too small: special tokens and the {len(alphabet)} different "
-            f"characters of the text alone take {len(fixed)} entries; give more"
-        )
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = bert_normalizer(lowercase, strip_accents)
-    tokenizer.pre_tokenizer = bert_pre_tokenizer()
-    trainer = WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=MINIMUM_FREQUENCY,
-        # These have their ids before training begins; the limit keeps it from adding rarer characters.
-        special_tokens=fixed,
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        continuing_subword_prefix=CONTINUATION,
-        show_progress=sys.stderr.isatty(),
-    )
-    # Lines, not documents: one document may be as long as a whole corpus.
-    lines = (text.split("\n") for text in _progress(folder, "words", total))
-    tokenizer.train_from_iterator(lines, trainer)
-    pieces = tokenizer.get_vocab(with_added_tokens=True)
-    if len(pieces) != vocab_size:
-        raise ValueError(
-            f"the text of {folder} yields only {len(pieces):,} entries; "
-            f"give --vocab-size {len(pieces)} or less, or more text"
-        )
-    return sorted(pieces, key=pieces.__getitem__)
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -135,42 +89,6 @@ def write_folder(output: Path, tokenizer: Tokenizer, facts: dict) -> None:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
-def _progress(folder: Path, description: str, total: int) -> Iterator[str]:
-    documents = tqdm(read_documents(folder), desc=description, total=total, unit="document", disable=None)
-    return (document.text for document in documents)
-
-
-def _alphabet(texts: Iterator[str], lowercase: bool, strip_accents: bool) -> tuple[list[str], list[str]]:
-    """The most frequent characters of the cleaned text, sorted, and "##" pieces of those that join words."""
-    raw_counts = _count_characters(texts)
-    # The clean-up changes each character by itself: cleaning each once stands for cleaning the text.
-    normalizer, pre_tokenizer = bert_normalizer(lowercase, strip_accents), bert_pre_tokenizer()
-    counts_of: dict[str, int] = {}
-    for code in np.flatnonzero(raw_counts):
-        for character in normalizer.normalize_str(chr(code)):
-            if not character.isspace():
-                counts_of[character] = counts_of.get(character, 0) + int(raw_counts[code])
-    by_frequency = sorted(counts_of, key=lambda character: (-counts_of[character], character))
-    alphabet = sorted(by_frequency[:ALPHABET_CHARACTERS])
-
-    def joins(character: str) -> bool:
-        words = pre_tokenizer.pre_tokenize_str(normalizer.normalize_str("a" + character))
-        return words[0][0] == "a" + character  # punctuation and CJK characters are words of their own
-
-    return alphabet, [CONTINUATION + character for character in alphabet if joins(character)]
-
-
-def _count_characters(texts: Iterator[str]) -> np.ndarray:
-    """How often each character occurs, int64 [1114112], by its code point."""
-    counts = np.zeros(_UNICODE_SIZE, np.int64)
-    for text in texts:
-        for start in range(0, len(text), _COUNTED_CHARACTERS):
-            part = text[start : start + _COUNTED_CHARACTERS].encode("utf-32-le", "replace")
-            found = np.bincount(np.frombuffer(part, "<u4"))
-            counts[: len(found)] += found
-    return counts
-
-
 def _require_replaceable(output: Path) -> None:
     """Refuse to replace anything but an earlier output of this stage."""
     if not output.exists():
@@ -198,24 +116,74 @@ def _from_vocabulary_file(path: Path, arguments: argparse.Namespace) -> list[str
     return vocabulary
 
 
+def _train(arguments: argparse.Namespace, lowercase: bool, strip_accents: bool) -> tuple[Tokenizer, dict]:
+    """The tokenizer that the flags ask for, and what its manifest says of it."""
+    names, weights = parse_blend(arguments.input, "--input")
+    folders = [Path(name) for name in names]
+    sources = []
+    for number, folder in enumerate(folders):
+        manifest = read_manifest(folder)
+        facts = {"stage": manifest["stage"], "documents": manifest["documents"]}
+        facts |= {"weight": weights[number]} if weights else {}
+        sources.append({**facts, **source_entry(folder / MANIFEST)})
+    if arguments.max_words < 1:
+        raise ValueError(f"--max-words {arguments.max_words} is not a number of words; give 1 or more")
+    output = arguments.output.resolve()
+    words = Words(arguments.type, lowercase, strip_accents)
+    work = output.with_name(f".{output.name}.counts")
+    counts = count_words(folders, weights, words, work, workers=arguments.workers, max_words=arguments.max_words)
+    try:
+        model = train_model(arguments.type, counts, arguments.vocab_size)
+    except ValueError as error:
+        raise ValueError(f"{' '.join(names)}: {error}") from None
+    options = {"max_words": arguments.max_words}
+    options |= {} if arguments.type == "bpe" else {"alphabet_characters": ALPHABET_CHARACTERS}
+    options |= {} if arguments.type == "unigram" else {"minimum_frequency": MINIMUM_FREQUENCY}
+    facts = {"words": counts.total, "distinct_words": counts.distinct}
+    facts |= {f"left_out_{reason}": count for reason, count in sorted(counts.left_out.items())}
+    tokenizer = assemble_tokenizer(model, arguments.type, lowercase, strip_accents)
+    return tokenizer, {"options": options, "sources": sources, "counts": facts}
+
+
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pretraining.corpus.vocab",
-        description="Train a WordPiece vocabulary, or take an existing one, into a Hugging Face folder.",
+        description="Train a vocabulary of WordPiece, BPE or Unigram, or take an existing one, into a folder.",
     )
     parser.add_argument(
         "--input",
-        type=Path,
+        nargs="+",
         metavar="DIR",
-        help="The folder of documents to train on, from any corpus stage.",
+        help="The folder of documents to train on, from any corpus stage; several with a weight before each, as in "
+        "0.7 DIR 0.3 DIR, or without weights, and then each counts by its size.",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", required=True, help="The tokenizer folder to write.")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="Number of entries, special tokens included.")
     parser.add_argument(
+        "--type",
+        choices=KINDS,
+        default=KINDS[0],
+        help="BERT's WordPiece (the default), GPT-2's BPE of bytes, or SentencePiece's Unigram.",
+    )
+    parser.add_argument(
+        "--max-words",
+        type=int,
+        metavar="N",
+        default=MAX_WORDS,
+        help="Train on the N most frequent different words, which bounds the memory. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=usable_cores(),
+        help="Number of processes that count; does not change the result. Default: one per core (here %(default)s).",
+    )
+    parser.add_argument(
         "--from-vocab",
         type=Path,
         metavar="FILE",
-        help="Take this vocab.txt as it is instead of training one.",
+        help="Take this vocab.txt, WordPiece's, as it is instead of training one.",
     )
     case = parser.add_mutually_exclusive_group()
     case.add_argument("--uncased", dest="lowercase", action="store_true", help="Lower-case all text (the default).")
@@ -236,6 +204,8 @@ def _parse_arguments() -> argparse.Namespace:
         parser.error("give --input and --vocab-size, or --from-vocab")
     if arguments.from_vocab is not None and arguments.input is not None:
         parser.error("--from-vocab takes a vocabulary as it is; leave out --input")
+    if arguments.from_vocab is not None and arguments.type != "wordpiece":
+        parser.error(f"--from-vocab takes a vocab.txt, which is WordPiece's; leave out --type {arguments.type}")
     return arguments
 
 
@@ -244,30 +214,22 @@ def _run(arguments: argparse.Namespace) -> str:
     lowercase = arguments.lowercase is not False
     strip_accents = lowercase if arguments.strip_accents is None else arguments.strip_accents
     _require_replaceable(arguments.output)
-    options = {"lowercase": lowercase, "strip_accents": strip_accents}
     if arguments.from_vocab is not None:
-        vocabulary, source = _from_vocabulary_file(arguments.from_vocab, arguments), arguments.from_vocab
-        sources = [source_entry(source)]
+        try:
+            vocabulary = _from_vocabulary_file(arguments.from_vocab, arguments)
+            tokenizer = build_tokenizer(vocabulary, lowercase, strip_accents)
+        except ValueError as error:
+            name = "" if str(arguments.from_vocab) in str(error) else f"{arguments.from_vocab}: "
+            raise ValueError(f"{name}{error}") from None
+        facts = {"options": {}, "sources": [source_entry(arguments.from_vocab)]}
     else:
-        source = arguments.input
-        vocabulary = train_vocabulary(source, arguments.vocab_size, lowercase, strip_accents)
-        manifest = read_manifest(source)
-        sources = [
-            {
-                "stage": manifest["stage"],
-                "documents": manifest["documents"],
-                **source_entry(source / MANIFEST),
-            }
-        ]
-        options |= {"alphabet_characters": ALPHABET_CHARACTERS, "minimum_frequency": MINIMUM_FREQUENCY}
-    try:
-        tokenizer = build_tokenizer(vocabulary, lowercase, strip_accents)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    write_folder(arguments.output, tokenizer, {"options": options, "sources": sources})
+        tokenizer, facts = _train(arguments, lowercase, strip_accents)
+    facts["options"] |= {"type": arguments.type, "lowercase": lowercase, "strip_accents": strip_accents}
+    write_folder(arguments.output, tokenizer, facts)
     case = "lower-cased" if lowercase else "cased"
     accents = "stripped" if strip_accents else "kept"
-    return f"vocab: {len(vocabulary):,} entries, {case}, accents {accents}, in {arguments.output}"
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    return f"vocab: {arguments.type}, {size:,} entries, {case}, accents {accents}, in {arguments.output}"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Steps: (1) read the first --documents documents of a stage's folder, and the dis
 benchmark's tagged file (a word and its tag a line, as finetuning reads them) or one term a line; (2) encode both with
 every tokenizer; (3) print a table, a column a vocabulary, and draw the distribution of document lengths if asked.
 
+Vocabularies of all types are compared alike.
 A word is what blanks separate and has a letter in it. Lengths are in word pieces, without special tokens.
 """
 
@@ -21,7 +22,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from pretraining.corpus.documents import normalise_text, read_documents
-from pretraining.corpus.tokenizer import load_tokenizer, special_tokens
+from pretraining.corpus.tokenizer import kind_of, load_tokenizer, special_tokens
 
 LENGTHS = (128, 256, 512)  # of samples: which share of the documents is longer
 
@@ -30,6 +31,7 @@ LENGTHS = (128, 256, 512)  # of samples: which share of the documents is longer
 class Cut:
     """What a vocabulary makes of a text or of terms."""
 
+    kind: str
     words: int
     lengths: np.ndarray  # word pieces of each document or term, int64 [N]
     unknown: int  # pieces that are [UNK]
@@ -47,7 +49,7 @@ def cut(tokenizer: Tokenizer, texts: list[str]) -> Cut:
             lengths.append(len(encoding.ids))
             unknown += encoding.ids.count(unknown_id)
     words = sum(any(character.isalpha() for character in word) for text in texts for word in text.split())
-    return Cut(words, np.array(lengths, np.int64), unknown)
+    return Cut(kind_of(tokenizer), words, np.array(lengths, np.int64), unknown)
 
 
 def read_terms(path: Path) -> Iterator[str]:
@@ -73,6 +75,7 @@ def read_terms(path: Path) -> Iterator[str]:
 def report(cuts: dict[str, Cut], terms: dict[str, Cut], sizes: dict[str, int]) -> str:
     """The table, in Markdown; a column a vocabulary."""
     rows: list[tuple[str, list[str]]] = [
+        ("type", [one.kind for one in cuts.values()]),
         ("entries", [f"{size:,}" for size in sizes.values()]),
         ("word pieces a word", [f"{one.pieces_per_word:.3f}" for one in cuts.values()]),
         ("unknown pieces", [f"{one.unknown / max(1, one.lengths.sum()):.4%}" for one in cuts.values()]),

@@ -59,10 +59,10 @@ def test_data_paths(data_path: str | list[str], expected: tuple) -> None:
 @pytest.mark.parametrize(
     "words, complaint",
     [
-        (["0.7", "a", "b"], "neither prefixes alone nor a weight before each prefix"),
-        (["a", "0.7", "b", "0.3"], "neither prefixes alone nor a weight before each prefix"),
+        (["0.7", "a", "b"], "neither paths alone nor a weight before each path"),
+        (["a", "0.7", "b", "0.3"], "neither paths alone nor a weight before each path"),
         (["0", "a", "1", "b"], "has a weight of 0"),
-        (["0.5", "a", "0.5", "a"], "names a corpus twice"),
+        (["0.5", "a", "0.5", "a"], "names a path twice"),
     ],
 )
 def test_data_paths_without_sense_are_refused(words: list[str], complaint: str) -> None:

@@ -41,6 +41,25 @@ EXAMPLES = [
     "It was significant (P < 0. 01) in all.",
     "Blank missing.Then it goes on. |Not in protein.DNA complexes, nor in P.aeruginosa or example.Com/x.",
     "He saw it ... and went. |What?! |Yes.",
+    # p values, abbreviations, figures, decimal numbers, species, genes, references, doses, units, ends of one letter
+    "The groups differed at p < 0.05. |No other did (P = .03). |Nor at p<.001.",
+    "Survival was better (p < 0.05). |In contrast, it was not. |HR was 1.5 (95% CI 1.1-2.0; p = 0.01). |The end.",
+    "Two drugs, e.g. aspirin and e.g., ibuprofen, i.e., NSAIDs, were used. |E.g., aspirin was.",
+    "See Fig. 2. |See Figs. 2 and 3, Fig. 2A, fig. S1 and Table 2. |Then Suppl. Fig. 3 of Ref. 12.",
+    "It rose from 1.5 to 2.75 mg/dL, by 0.5. |At pH 7.4, 37.5 degrees C. |It fell.",
+    "E. coli grew. |S. cerevisiae did not. |Of C. elegans, D. melanogaster and M. tuberculosis H37Rv, none did.",
+    "Infection with E. coli O157:H7 and S. Typhimurium was rare. |H. pylori was common.",
+    "Mutations in BRCA1 and TP53 were found. |p53 and mTOR were not. |EGFR, c-MET and HER2. |miR-21 rose.",
+    "The gene encodes Bcl-2. |IL-6 and TNF-alpha rose. |It binds NF-kappaB. |Rel A does not.",
+    "Smith et al. found it in vitro. |Jones et al. (2001) did not, cf. Dr. Lee vs. Mr. Doe.",
+    "Given at 10 mg/kg i.p. and 5 mg p.o. daily. |Rats (approx. 200 g) were used. |They ate ad lib. and drank.",
+    "The U.S. and the U.K. agreed. |In the U.S.A. it was so.",
+    "Streptococcus sp. and Candida spp. were isolated. |Brassica rapa subsp. pekinensis var. glabra was not.",
+    "It was 5.3 +/- 0.2 vs. 4.1 +/- 0.3 ng/ml. |N = 12. |The mean was 3.",
+    'Was it so? |It was! |(It was not.) |"Yes." |He left.',
+    "As noted in No. 3, vol. 2, pp. 5-7, and J. Biol. Chem. 1999, it holds.",
+    "The temp. was 4 degrees C. |Cells were kept at -80 degrees C. |After 24 h. they died.",
+    "Vitamin D. |Hepatitis B. |Complex I. |Group A. |It ended.",
 ]
 
 

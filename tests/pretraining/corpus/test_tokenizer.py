@@ -3,18 +3,27 @@
 import json
 import lzma
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.normalizers import Sequence
+from tokenizers.pre_tokenizers import Metaspace
 from transformers import AutoTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from pretraining.corpus.tokenizer import (
+    KINDS,
     SPECIAL_TOKENS,
     SpecialTokens,
+    assemble_tokenizer,
     build_tokenizer,
     casing,
+    kind_of,
     load_tokenizer,
+    piece_text,
     save_tokenizer_files,
     special_tokens,
     tokenizer_sha256,
@@ -22,6 +31,8 @@ from pretraining.corpus.tokenizer import (
     write_tokenizer,
 )
 from pretraining.corpus.vocab import read_vocabulary
+from pretraining.corpus.vocab_train import train_model
+from pretraining.corpus.word_counts import Words, cut_units, select_words
 
 HARD_TEXT = [
     "Ünïcödé naïve β-catenin, 5 µM of α₁ (n=12); 漢字 and İstanbul",
@@ -148,6 +159,63 @@ def test_a_length_limit_in_the_file_is_not_obeyed(tmp_path):
     write_tokenizer(tmp_path, tokenizer)
     ids = load_tokenizer(tmp_path).encode_batch_fast(["the cell the gene the", "the"], add_special_tokens=False)
     assert [len(one.ids) for one in ids] == [5, 1]
+
+
+def small_tokenizer(kind: str) -> Tokenizer:
+    """A tokenizer of any kind in which letters are pieces."""
+    if kind == "wordpiece":
+        return build_tokenizer(small_vocabulary(), True, True)
+    words = Words(kind, True, True)
+    units = Counter({word: 5 for line in [*HARD_TEXT[:2], "masks mask of cells ] x]"] for word in line.split()})
+    counts = select_words(sorted(cut_units(units, words).items()), 1000)
+    return assemble_tokenizer(train_model(kind, counts, 275 if kind == "bpe" else 58), kind, True, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_loads_with_the_same_ids_and_masks(tmp_path, kind):
+    write_tokenizer(tmp_path, small_tokenizer(kind))
+    ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert kind_of(ours) == kind and casing(ours) == (True, True)
+    assert len(theirs) == vocabulary_size(ours) and theirs.model_max_length == 512
+    assert [theirs.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS] == list(
+        vars(special_tokens(ours)).values()
+    )
+    for text in HARD_TEXT + DIFFERENT_TEXT:
+        ids = ours.encode(text, add_special_tokens=False).ids
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ids, text
+    for token in SPECIAL_TOKENS:
+        ids = ours.encode_batch_fast([f"cells{token} {token} mask"], add_special_tokens=False)[0].ids
+        assert ours.token_to_id(token) not in ids or token == "[UNK]"
+    pair, one, mask = (
+        theirs("cells", "mask"),
+        theirs("cells", add_special_tokens=False)["input_ids"],
+        theirs.mask_token_id,
+    )
+    other = theirs("mask", add_special_tokens=False)["input_ids"]
+    special = special_tokens(ours)
+    assert pair["input_ids"] == [special.cls, *one, special.sep, *other, special.sep]
+    assert pair["token_type_ids"] == [0] * (len(one) + 2) + [1] * (len(other) + 1)
+    assert theirs("cells [MASK] mask", add_special_tokens=False)["input_ids"] == [*one, mask, *other]
+    assert theirs(["cells", "mask"], is_split_into_words=True, add_special_tokens=False)["input_ids"] == one + other
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_of_pieces(kind):
+    tokenizer = small_tokenizer(kind)
+    ids = tokenizer.encode("masks of cells", add_special_tokens=False).ids
+    assert "".join(piece_text(tokenizer, piece) for piece in ids) == " masks of cells"
+    assert piece_text(tokenizer, tokenizer.token_to_id("[CLS]")) == " [CLS]"
+    assert tokenizer.decode(ids) == "masks of cells"
+
+
+def test_a_tokenizer_that_takes_text_for_special_tokens_is_refused(tmp_path):
+    """As SentencePiece's models do where the special tokens are among their pieces."""
+    pieces = [(token, 0.0) for token in SPECIAL_TOKENS] + [("▁", -1.0), ("a", -2.0)]
+    tokenizer = assemble_tokenizer(Unigram(pieces, 1), "unigram", True, True)
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Sequence([]), Metaspace()
+    write_tokenizer(tmp_path, tokenizer)
+    with pytest.raises(ValueError, match=r"takes the text \[PAD\] for the special token"):
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)

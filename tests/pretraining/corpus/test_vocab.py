@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from pretraining.corpus.documents import Document, write_shard, writing_stage
-from pretraining.corpus.tokenizer import SPECIAL_TOKENS, load_tokenizer
+from pretraining.corpus.tokenizer import KINDS, SPECIAL_TOKENS, load_tokenizer
 from pretraining.corpus.vocab import looks_cased, read_vocabulary
 
 FILES = ["manifest.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
@@ -38,7 +38,7 @@ def write_documents(folder: Path, texts: list[str], shards: int = 2) -> Path:
 
 def run(repository: Path, *flags: str | Path, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "pretraining.corpus.vocab", *map(str, flags)],
+        [sys.executable, "-m", "pretraining.corpus.vocab", "--workers", "1", *map(str, flags)],
         cwd=repository,
         env=os.environ | environment,
         capture_output=True,
@@ -56,19 +56,41 @@ def documents(tmp_path_factory) -> Path:
     return write_documents(tmp_path_factory.mktemp("vocab") / "documents", made_up_texts())
 
 
-def test_trainings_in_different_processes_give_the_same_bytes(repository, documents, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_trainings_in_different_processes_give_the_same_bytes(repository, documents, tmp_path, kind):
     found = []
-    for seed, threads, parallel in (("1", "1", "false"), ("2", "2", "true"), ("3", "4", "true")):
+    for seed, threads, parallel in (("1", "1", "false"), ("2", "4", "true")):
         output = tmp_path / seed
         result = run(
-            repository, "--input", documents, "--output", output, "--vocab-size", "900",
+            repository, "--input", documents, "--output", output, "--vocab-size", "900", "--type", kind,
+            "--workers", seed,
             PYTHONHASHSEED=seed, RAYON_NUM_THREADS=threads, TOKENIZERS_PARALLELISM=parallel,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
-        assert result.stdout == f"vocab: 900 entries, lower-cased, accents stripped, in {output}\n"
+        assert result.stdout == f"vocab: {kind}, 900 entries, lower-cased, accents stripped, in {output}\n"
         found.append(hashes(output))
-    assert list(found[0]) == FILES
-    assert found[0] == found[1] == found[2]
+    assert list(found[0]) == (FILES if kind == "wordpiece" else FILES[:-1])
+    assert found[0] == found[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_a_blend_is_weighed(repository, tmp_path):
+    """Words of the folder that is weighed more become pieces; the ratio is what counts, and the manifest says it."""
+    texts = made_up_texts(60, seed=5)
+    one = write_documents(tmp_path / "one", [text.translate(str.maketrans("bcdf", "ghjk")) for text in texts])
+    other = write_documents(tmp_path / "other", [text.translate(str.maketrans("glmn", "pqrs")) for text in texts[:20]])
+    pieces = {}
+    for weights in ("0.9 0.1", "9 1", "0.1 0.9"):
+        first, second = weights.split()
+        output = tmp_path / first
+        result = run(repository, "--input", first, one, second, other, "--output", output, "--vocab-size", "500")
+        assert result.returncode == 0, result.stderr
+        pieces[weights] = (output / "vocab.txt").read_bytes()
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        assert [source["weight"] for source in manifest["sources"]] == [float(first), float(second)]
+    assert pieces["0.9 0.1"] == pieces["9 1"] != pieces["0.1 0.9"]
+    own = [sum("j" in piece for piece in text.decode().split("\n")) for text in pieces.values()]
+    assert own[0] > 1.5 * own[2]
 
 
 def test_the_folder_is_what_was_asked_for(repository, documents, tmp_path):
@@ -182,6 +204,12 @@ def refusals(documents: Path, folder: Path) -> dict[str, tuple[list, str]]:
             ["--input", folder / "unfinished", "--vocab-size", "99"],
             "has no manifest.json",
         ),
+        "weight without folder": (
+            ["--input", "0.5", documents, "0.5", "--vocab-size", "99"],
+            "is neither paths alone nor a weight before each path",
+        ),
+        "a folder twice": (["--input", documents, documents, "--vocab-size", "99"], "names a path twice"),
+        "no words": ([*train, "700", "--max-words", "0"], "--max-words 0"),
         "foreign output": ([*train, "700", "--output", folder / "foreign"], "holds notes.txt"),
     }
 
@@ -189,7 +217,7 @@ def refusals(documents: Path, folder: Path) -> dict[str, tuple[list, str]]:
 @pytest.mark.parametrize("kind", [
     "no [MASK]", "double entry", "two empty entries", "not UTF-8", "case not said", "empty file",
     "missing file", "other size", "too few words", "too small", "no such input", "unfinished input",
-    "foreign output",
+    "foreign output", "weight without folder", "a folder twice", "no words",
 ])  # fmt: skip
 def test_bad_input_is_refused_in_one_sentence(repository, documents, tmp_path, kind):
     flags, words = refusals(documents, tmp_path)[kind]

@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from pretraining.corpus.documents import Document, write_shard, writing_stage
-from pretraining.corpus.tokenizer import build_tokenizer
+from pretraining.corpus.tokenizer import assemble_tokenizer, build_tokenizer
 from pretraining.corpus.vocab import write_folder
 from pretraining.corpus.vocab_report import compare, read_terms, report
+from pretraining.corpus.vocab_train import train_model
+from pretraining.corpus.word_counts import Words, cut_units, select_words
 
 REPOSITORY = Path(__file__).parents[3]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -51,6 +54,20 @@ def test_numbers_that_can_be_counted(folders: list[Path]) -> None:
     assert "| word pieces a word | 1.200 | 3.200 |" in table
     assert "| unknown pieces | 16.6667% | 6.2500% |" in table
     assert "| terms of a single piece | 50.0% | 0.0% |" in table
+
+
+def test_every_type_is_compared(folders: list[Path], tmp_path: Path) -> None:
+    for kind, size in (("bpe", 270), ("unigram", 14)):
+        counts = select_words(
+            sorted(cut_units(Counter(["gene", "genes", "mice"] * 9), Words(kind, True, True)).items()), 9
+        )
+        write_folder(tmp_path / kind, assemble_tokenizer(train_model(kind, counts, size), kind, True, True), {})
+    names = [*folders, tmp_path / "bpe", tmp_path / "unigram"]
+    cuts, terms, sizes = compare(names, ["Gene of mice .", "gene zzz"], ["gene", "mice gene"])
+    assert [one.kind for one in cuts.values()] == ["wordpiece", "wordpiece", "bpe", "unigram"]
+    assert cuts["bpe"].words == 5 and cuts["bpe"].unknown == 0 < cuts["unigram"].unknown
+    assert terms["bpe"].lengths.tolist() == [1, 2] and cuts["bpe"].lengths[1] > 2
+    assert "| type | wordpiece | wordpiece | bpe | unigram |" in report(cuts, terms, sizes)
 
 
 @pytest.mark.parametrize(
