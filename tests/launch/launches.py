@@ -25,7 +25,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PRETRAIN = REPOSITORY / "launch" / "pretrain.sh"
 MARK = "TEST_LAUNCH_ID"
 # What launchers, schedulers and users set, and launch/pretrain.sh reads.
-PREFIXES = ("SLURM_", "SRUN_", "SBATCH_", "OMPI_", "PMI_", "PALS_", "MPI_", "TORCHELASTIC_", "CROSS_", "MASTER_")
+PREFIXES = (
+    "SLURM_",
+    "SRUN_",
+    "SBATCH_",
+    "OMPI_",
+    "PMI_",
+    "PALS_",
+    "MPI_",
+    "TORCHELASTIC_",
+    "CROSS_",
+    "MASTER_",
+    "PBS_",
+    "LSB_",
+    "JSM_",
+)
 NAMES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "GROUP_RANK", "OMP_NUM_THREADS"),
     *("THREADS_PER_RANK", "PRETRAINING_RUN_ID", "PRETRAINING_ROOT", "PYTHON", "PYTHONPATH", "PRESET", "OBJECTIVE"),
@@ -57,11 +71,18 @@ if "STUB_WAITS" in os.environ:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, lambda number, frame: got.append(signal.Signals(number).name))
 facts = dict(arguments=arguments, environment=dict(os.environ))
-(folder / f"rank{rank}.json").write_text(json.dumps(facts))
+
+
+def note(facts):
+    (folder / f"rank{rank}.partial").write_text(json.dumps(facts))
+    (folder / f"rank{rank}.partial").rename(folder / f"rank{rank}.json")
+
+
+note(facts)
 while "STUB_WAITS" in os.environ and not got:
     time.sleep(0.05)
 time.sleep(0.3 if got else 0)  # a checkpoint
-(folder / f"rank{rank}.json").write_text(json.dumps(facts | dict(signals=got)))
+note(facts | dict(signals=got))
 if rank == "0" and ending != "never":
     save = Path([value for flag, value in zip(arguments, arguments[1:]) if flag == "--save"][-1])
     save.mkdir(parents=True, exist_ok=True)
