@@ -7,6 +7,7 @@
 #               SAVE, DATA_PATH, TOKENIZER and of every flag with a path are always among them
 #   INTERFACE   network interface of the ranks' traffic, such as ib0
 #   SCRATCH     node-local folder for caches and temporary files
+#   STARTS_WITHOUT_PROGRESS   how often a job, or a chain, may start in a row without a new checkpoint (3; 0: any number)
 #   SITE_ENV    a file of your own with more such lines, sourced first
 #
 # It sets flags, those of the script that sources it, or, for schedulers that pass no arguments to a script, what
@@ -28,6 +29,10 @@ if [ -n "${SCRATCH:-}" ]; then
     export TMPDIR="$SCRATCH" TRITON_CACHE_DIR="$SCRATCH/triton"
 fi
 export HF_HUB_OFFLINE=1 # compute nodes have no network, and a run needs none
+# What belongs together, for pretraining/restarts.py: a chain has its name from launch/submit.sh, a job is queued again
+# under its number.
+job="${SLURM_JOB_ID:-${PBS_JOBID:-${LSB_JOBID:-}}}"
+export PRETRAINING_SUBMISSION="${PRETRAINING_SUBMISSION:-$job}" STARTS_WITHOUT_PROGRESS="${STARTS_WITHOUT_PROGRESS:-3}"
 
 # shellcheck disable=SC2034  # pbs.sh and lsf.sh use it
 flags=("$@")

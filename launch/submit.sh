@@ -119,7 +119,9 @@ for variable in DATA_PATH TOKENIZER; do # the job starts in another folder
 done
 PRETRAIN_FLAGS=""
 [ ${#pretrain_flags[@]} -gt 0 ] && printf -v PRETRAIN_FLAGS '%q ' "${pretrain_flags[@]}"
-export SAVE PRETRAIN_FLAGS PRETRAINING_ROOT="$code"
+# All jobs of the chain are one: starts without progress are counted over them.
+PRETRAINING_SUBMISSION="$name-$(date +%s)"
+export SAVE PRETRAIN_FLAGS PRETRAINING_ROOT="$code" PRETRAINING_SUBMISSION
 
 submit() { # submit PREVIOUS: prints the number of the job
     local previous=$1 command

@@ -50,7 +50,7 @@ ORDER = (
     ("checkpoint",),
     ("run_log",),
     ("hf_weights",),
-    ("resume",),
+    ("resume", "restarts"),
     ("evaluation",),
     ("train", "export", "corpus_info"),
 )

@@ -54,6 +54,7 @@ def test_a_run_is_submitted_from_a_copy_of_the_code(tmp_path: Path) -> None:
     assert variables["PRETRAINING_ROOT"] == str(code)
     assert variables["DATA_PATH"] == str(tmp_path / "corpus" / "x")
     assert variables["DEEPSPEED_CONFIG"] == str(code / "deepspeed_config.json")
+    assert variables["PRETRAINING_SUBMISSION"].startswith("first-")
     # an edit changes nothing for a run that was submitted once
     config.write_text('{"edited": 1}')
     (code / "pretraining" / "train.py").write_text("as submitted")
@@ -211,6 +212,16 @@ def test_a_missing_repository_is_one_sentence(name: str, tmp_path: Path) -> None
 
 
 # ---- env.sh ----
+
+
+@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"])
+def test_starts_of_a_job_are_counted_under_its_number_or_that_of_its_chain(name: str, tmp_path: Path) -> None:
+    show = 'ROOT=/r; source "$1"; env'
+    for chain, found in (({}, "17"), ({"PRETRAINING_SUBMISSION": "a-1"}, "a-1")):
+        variables = environment(tmp_path, **{name: "17"}, **chain)
+        output = run(["bash", "-c", show, "bash", LAUNCH / "env.sh"], variables, tmp_path).stdout.splitlines()
+        assert f"PRETRAINING_SUBMISSION={found}" in output and "STARTS_WITHOUT_PROGRESS=3" in output
+
 
 SHOW = 'ROOT=/r; source "$1"; printf "%s\\n" "${RANK_COMMAND[@]}" "${NCCL_SOCKET_IFNAME:-}" "${TMPDIR:-}"'
 
