@@ -125,6 +125,11 @@ def offloads_optimizer(settings: dict[str, Any]) -> bool:
     return _offload_device(settings, "offload_optimizer") != "none"
 
 
+def offloads_parameters(settings: dict[str, Any]) -> bool:
+    """Whether the weights are kept on the CPU between their uses."""
+    return _offload_device(settings, "offload_param") != "none"
+
+
 def check_optimizer(path: str | Path, settings: dict[str, Any], optimizer: str) -> None:
     """Raise ValueError where LAMB would not see whole tensors in fp32: the norm of a slice is not the tensor's."""
     stage, kept = zero_stage(settings), precision(settings)

@@ -55,10 +55,8 @@ def describe_run(
         kernels[-1] = ("optimizer", "Lamb", "ours, on whole fp32 tensors")
     elif offloads_optimizer(merged):
         kernels[-1] = ("optimizer", "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it")
-    memory = (
-        state_bytes(group_sizes(objective), merged, world_size).total,
-        activation_bytes(config, vocab_size, merged, micro, device),
-    )
+    states = state_bytes(group_sizes(objective), merged, world_size)
+    activations = activation_bytes(config, vocab_size, merged, micro, device)
     lines = [
         f"{config.model.preset} {config.model.objective}, vocabulary {vocab_size:,}, length {config.data.seq_length}",
         "parameters",
@@ -68,7 +66,8 @@ def describe_run(
         f"{work / 1e18:.3g} EFLOP",
         f"ZeRO stage {zero_stage(merged)}, {precision(merged)} ({Path(config.run.deepspeed_config).name}); "
         "memory of a rank, estimated: "
-        f"{memory[0] / GIB:.2f} GiB states + up to {memory[1] / GIB:.2f} GiB activations",
+        f"{states.total / GIB:.2f} GiB states + up to {activations / GIB:.2f} GiB activations"
+        + (f"; {states.host / GIB:.2f} GiB of the host's" if states.host else ""),
         "kernels",
         table(kernels),
     ]

@@ -9,14 +9,14 @@ Shapes: T word pieces of a micro-batch, L length of a sample, W width, F feed-fo
 V vocabulary, M masked positions.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from pretraining.config import Config, ModelConfig
-from pretraining.ds_config import precision, zero_stage
+from pretraining.ds_config import offloads_optimizer, offloads_parameters, precision, zero_stage
 from pretraining.model import EncoderShape, discriminator_shape, generator_shape
 from pretraining.objectives import OBJECTIVES
 from pretraining.optim import parameter_groups
@@ -29,16 +29,18 @@ MOMENTS = 2
 
 @dataclass(frozen=True)
 class StateBytes:
-    """Bytes on the device of the rank that holds most."""
+    """Bytes of the rank that holds most: on its device, and in the host's memory where the JSON offloads."""
 
     weights: int
     gradients: int
     optimizer: int  # fp32 master copy and two moments
     buffers: int  # in which gradients are gathered for the network
+    host: int = 0
 
     @property
     def total(self) -> int:
-        return sum(getattr(self, item.name) for item in fields(self))
+        """Bytes on the device."""
+        return self.weights + self.gradients + self.optimizer + self.buffers
 
 
 def meta_objective(config: ModelConfig, vocab_size: int) -> nn.Module:
@@ -71,7 +73,8 @@ def group_sizes(module: nn.Module) -> list[list[int]]:
 def state_bytes(groups: list[list[int]], settings: dict[str, Any], world_size: int) -> StateBytes:
     """What DeepSpeed 0.19.8 keeps on one rank between micro-batches, just before an optimizer step.
 
-    groups: elements of each parameter by optimizer group; settings: the DeepSpeed JSON.
+    groups: elements of each parameter by optimizer group; settings: the DeepSpeed JSON. With an offloaded optimizer the
+    host's part is that of a run with gradient accumulation.
     """
     stage, kind = zero_stage(settings), precision(settings)
     total, element = sum(map(sum, groups)), BYTES_PER_ELEMENT[kind]
@@ -95,10 +98,22 @@ def state_bytes(groups: list[list[int]], settings: dict[str, Any], world_size: i
             gradients = accumulated * shard
         else:
             gradients = element * max(_overlapping(groups, padded, world_size))
-    optimizer = 4 * (1 + MOMENTS) * shard
-    if zero.get("offload_optimizer", {}).get("device", "none") != "none":
-        optimizer = 0  # in the host's memory
-    return StateBytes(weights, gradients, optimizer, buffers)
+    optimizer, host = 4 * (1 + MOMENTS) * shard, 0
+    if offloads_optimizer(settings):
+        host, optimizer = optimizer + 4 * shard, 0  # with the fp32 gradients of the step
+        if stage == 3:
+            host, gradients = host + gradients, 0  # and those that the micro-batches add to
+        else:
+            # New weights on their way to the device, a buffer for the largest gradient on either side, and what the
+            # micro-batches add up: on the device in fp32, or on the host, whole where a rank's share touches them.
+            largest = max(map(max, groups))
+            host, added = host + element * (shard + largest), gradients
+            if accumulated == element:
+                host, added = host + gradients, 0
+            gradients = added + element * largest
+    if offloads_parameters(settings):
+        host, weights = host + weights, 0
+    return StateBytes(weights, gradients, optimizer, buffers, host)
 
 
 def _overlapping(groups: list[list[int]], padded: list[int], world_size: int) -> list[int]:

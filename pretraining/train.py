@@ -30,6 +30,7 @@ from pretraining.plan import describe_run
 from pretraining.profiling import StepProfile
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
 from pretraining.reachability import own_address, silent_hosts
+from pretraining.restarts import note_start, refuse_endless_restarts
 from pretraining.resume import find_resume, load_before_engine
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
 from pretraining.stopping import StopRequest
@@ -154,13 +155,14 @@ class Trainer:
             write_state(self.folder, status, self.step, reason=self.stop.reason)
 
 
-def prepare_run_folder(config: Config, merged: dict) -> None:
-    """Write what this run was made from: config.json, ds_config.json, command.txt."""
+def prepare_run_folder(config: Config, merged: dict, first_step: int) -> None:
+    """Write what this run was made from, config.json, ds_config.json, command.txt, and note its start."""
     folder = Path(config.run.save)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     checkpoint.write_atomically(folder / "ds_config.json", json.dumps(merged, indent=2) + "\n")
     checkpoint.write_atomically(folder / "command.txt", " ".join(sys.argv) + "\n")
+    note_start(folder, first_step)
 
 
 def train(config: Config) -> int:
@@ -182,6 +184,8 @@ def train(config: Config) -> int:
             print(describe_run(config, objective, merged, world_size))
         return EXIT_FINISHED
     refuse_overwriting(config)
+    if first_step < config.optimizer.train_iters:
+        refuse_endless_restarts(Path(config.run.save), first_step)
 
     rank, _, device = engine_module.start_ranks(config.run.distributed_timeout_minutes)
     addresses = engine_module.addresses_of_ranks(device)
@@ -195,7 +199,7 @@ def train(config: Config) -> int:
     if resume:
         training_state.load_state(engine, resume.folder, resume.counters)
     # Nothing is written under --save before everything that can be refused has been looked at.
-    engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged))
+    engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged, first_step))
     if rank == 0:
         print(describe_run(config, objective, merged, world_size, first_step), flush=True)
         if resume and (moved := resume.describe_move(checkpoint.layout(engine))):

@@ -52,7 +52,7 @@ ORDER = (
     ("checkpoint",),
     ("run_log",),
     ("hf_weights",),
-    ("resume",),
+    ("resume", "restarts"),
     ("evaluation",),
     ("train", "export", "corpus_info"),
 )
