@@ -5,7 +5,7 @@
 1. Make one file of --records records by repeating those of --xml (PubMed files; left out: made-up ones), with PMIDs of
    their own.
 2. In turn, --rounds times, one process and one core: lxml.etree.iterparse that clears every record and does nothing
-   else; `pretraining.corpus.pubmed.convert_file`, which parses, cleans and writes JSON lines;
+   else; one task of `pretraining.corpus.pubmed`, which parses, cleans and writes JSON lines;
    `pubmed_parser.parse_medline_xml` over the same file, its records thrown away.
 3. Print medians of the processor time and the ratios as a table, and the peak memory of our reader.
 """
@@ -24,14 +24,15 @@ from pathlib import Path
 from lxml import etree
 
 from launch.sample_data import write_sample_data
+from pretraining.corpus.document_steps import WriteShard
 from pretraining.corpus.documents import find_files
-from pretraining.corpus.pubmed import SUFFIXES, convert_file
+from pretraining.corpus.pubmed import SUFFIXES, ReadPubmed
 
 PEAK_OF_OURS = """
 import re, sys
 from pathlib import Path
-from pretraining.corpus.pubmed import convert_file
-convert_file((0, Path(sys.argv[1])), Path(sys.argv[2]), "drop", False)
+from benchmarks.corpus_speed import ours
+ours(Path(sys.argv[1]), Path(sys.argv[2]))
 print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 """
 
@@ -58,6 +59,11 @@ def bare(path: Path) -> None:
         element.clear()
         while element.getprevious() is not None:
             del element.getparent()[0]
+
+
+def ours(path: Path, folder: Path) -> None:
+    """One task of the pubmed stage."""
+    WriteShard(folder).run(ReadPubmed([path], folder, "drop", False).run())
 
 
 def theirs(path: Path) -> None:
@@ -93,7 +99,7 @@ def main() -> None:
         repeat_records(find_files(options.xml or [folder / "sample" / "pubmed"], SUFFIXES), path, options.records)
         ways = {
             "lxml iterparse alone": lambda: bare(path),
-            "ours: parse, clean, write": lambda: convert_file((0, path), folder, "drop", False),
+            "ours: parse, clean, write": lambda: ours(path, folder),
             "pubmed_parser": lambda: theirs(path),
         }
         times: dict[str, list[float]] = {way: [] for way in ways}

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pretraining.corpus.documents import read_documents, write_shards, writing_stage
+from pretraining.corpus.engine import Engine
 from pretraining.corpus.index import build_index
 from pretraining.corpus.tokenizer import load_tokenizer
 from pretraining.corpus.workers import usable_cores
@@ -43,7 +44,7 @@ def repeat_documents(source: Path, output: Path, times: int) -> Path:
 def seconds_of_index(source: Path, tokenizer: Path, prefix: Path, workers: int) -> float:
     """Wall time of the whole index stage, the start of its processes included."""
     began = time.monotonic()
-    build_index(source, tokenizer, str(prefix), workers)
+    build_index(source, tokenizer, str(prefix), Engine(workers=workers))
     return time.monotonic() - began
 
 
@@ -60,9 +61,10 @@ def seconds_of_tokenizer(sentences: list[str], folder: Path) -> float:
 def peak_mib_of_index(source: Path, tokenizer: Path, prefix: Path, workers: int) -> tuple[float, float]:
     """Peak memory in MiB of the index stage's own process and of its largest worker, in a process of its own."""
     code = (
-        "import json, resource, sys; from pathlib import Path; from pretraining.corpus.index import build_index\n"
+        "import json, resource, sys; from pathlib import Path; from pretraining.corpus.engine import Engine\n"
+        "from pretraining.corpus.index import build_index\n"
         "if __name__ == '__main__':\n"
-        "    build_index(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))\n"
+        "    build_index(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Engine(workers=int(sys.argv[4])))\n"
         "    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)\n"
         "    print(json.dumps([resource.getrusage(one).ru_maxrss / 1024 for one in whose]))\n"
     )

@@ -2,15 +2,15 @@
 # All corpus stages in order: PubMed, PMC, records, plain text -> documents -> filter -> sentences -> vocabulary -> index.
 #
 #   PUBMED="BASELINE UPDATES" OUTPUT=DIR bash launch/prepare_corpus.sh --language eng --duplicates pmid exact near
-#   ENGINE=slurm PUBMED=... OUTPUT=DIR bash launch/prepare_corpus.sh        filter as Slurm arrays, the rest as Slurm jobs
+#   ENGINE=slurm PUBMED=... OUTPUT=DIR bash launch/prepare_corpus.sh        the tasks of every stage as Slurm job arrays
 #
 # Flags go to the filter (python -m pretraining.corpus.filter --help). By the environment: PUBMED, PMC, RECORDS, TEXT (what
 # the readers take as --input, several apart by blanks), TEXT_LAYOUT (the text reader's --layout), OUTPUT, VOCAB_SIZE
-# (30522), VOCAB_FLAGS, WORKERS (the cores there are), ENGINE (local or slurm), SRUN_FLAGS (for the stages that run as
-# one job), PYTHON.
+# (30522), VOCAB_FLAGS, WORKERS (the cores there are; tasks at a time), ENGINE (local or slurm), ENGINE_FLAGS (such as
+# "--partition cpu --sbatch account=lab", for every stage), SRUN_FLAGS (for the vocabulary, which is one job), PYTHON.
 #
-# A stage that is done, with the same command on the same input, is not done again; one that was killed is repeated, the
-# filter task by task. Run the same command again after whatever happened: the result is the same to the byte.
+# A stage that is done, with the same command on the same input, is not done again, wherever its tasks ran; one that was
+# killed goes on, task by task. Run the same command again after whatever happened: the result is the same to the byte.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,6 +24,7 @@ read -ra pmc <<<"${PMC:-}"
 read -ra records <<<"${RECORDS:-}"
 read -ra text <<<"${TEXT:-}"
 read -ra vocab_flags <<<"${VOCAB_FLAGS:-}"
+read -ra engine_flags <<<"${ENGINE_FLAGS:-}"
 read -ra srun_flags <<<"${SRUN_FLAGS:-}"
 
 case "$ENGINE" in
@@ -32,7 +33,7 @@ slurm) on_one_node=(srun --ntasks=1 "--cpus-per-task=$WORKERS" "${srun_flags[@]}
 *) echo "error: ENGINE=$ENGINE is neither local nor slurm" >&2 && exit 1 ;;
 esac
 if ((${#pubmed[@]} + ${#pmc[@]} + ${#records[@]} + ${#text[@]} == 0)); then
-    echo "error: nothing to read; set PUBMED or TEXT to files or folders" >&2 && exit 1
+    echo "error: nothing to read; set PUBMED, PMC, RECORDS or TEXT to files or folders" >&2 && exit 1
 fi
 
 # What a stage reads: names, sizes and times of raw files; the manifests of earlier stages by content.
@@ -44,12 +45,13 @@ describe() {
         elif [[ -e $path ]]; then
             find -L "$path" -type f -not -name '.*' -printf '%p %s %T@\n' | LC_ALL=C sort
         else
-            echo "error: $path does not exist; check PUBMED and TEXT" >&2 && return 1
+            echo "error: $path does not exist; check PUBMED, PMC, RECORDS and TEXT" >&2 && return 1
         fi
     done
 }
 
-# stage NAME RESULT INPUT... -- COMMAND...: run a command unless RESULT is there and was made by it from the same input.
+# stage NAME RESULT INPUT... -- COMMAND...: run a command, after ${launcher[@]} and with ${engine[@]} behind it, unless RESULT
+# is there and was made by it from the same input.
 stage() {
     local name="$1" result="$2" inputs=() stamp
     shift 2
@@ -61,22 +63,23 @@ stage() {
         return
     fi
     rm -f "$OUTPUT/.$name.stamp"
-    "${launcher[@]}" "$@"
+    "${launcher[@]}" "$@" "${engine[@]}"
     printf '%s\n' "$stamp" >"$OUTPUT/.$name.stamp.partial"
     mv "$OUTPUT/.$name.stamp.partial" "$OUTPUT/.$name.stamp"
 }
 
 mkdir -p "$OUTPUT"
-launcher=("${on_one_node[@]}")
+launcher=()
+engine=(--engine "$ENGINE" --workers "$WORKERS" "${engine_flags[@]}")
 documents=()
 if ((${#pubmed[@]})); then
     stage pubmed "$OUTPUT/pubmed/manifest.json" "${pubmed[@]}" -- \
-        "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed" --workers "$WORKERS"
+        "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed"
     documents+=("$OUTPUT/pubmed")
 fi
 if ((${#pmc[@]})); then
     stage pmc "$OUTPUT/pmc/manifest.json" "${pmc[@]}" -- \
-        "$PYTHON" -m pretraining.corpus.pmc --input "${pmc[@]}" --output "$OUTPUT/pmc" --workers "$WORKERS"
+        "$PYTHON" -m pretraining.corpus.pmc --input "${pmc[@]}" --output "$OUTPUT/pmc"
     documents+=("$OUTPUT/pmc")
 fi
 if ((${#records[@]})); then
@@ -89,14 +92,14 @@ if ((${#text[@]})); then
         --input "${text[@]}" --layout "${TEXT_LAYOUT:?set it, see pretraining.corpus.text --help}" --output "$OUTPUT/text"
     documents+=("$OUTPUT/text")
 fi
-launcher=() # the filter sends its tasks to Slurm itself
 stage filter "$OUTPUT/filtered/manifest.json" "${documents[@]}" -- "$PYTHON" -m pretraining.corpus.filter \
-    --input "${documents[@]}" --output "$OUTPUT/filtered" --engine "$ENGINE" --workers "$WORKERS" "$@"
-launcher=("${on_one_node[@]}")
+    --input "${documents[@]}" --output "$OUTPUT/filtered" "$@"
 stage sentences "$OUTPUT/sentences/manifest.json" "$OUTPUT/filtered" -- \
-    "$PYTHON" -m pretraining.corpus.sentences --input "$OUTPUT/filtered" --output "$OUTPUT/sentences" --workers "$WORKERS"
+    "$PYTHON" -m pretraining.corpus.sentences --input "$OUTPUT/filtered" --output "$OUTPUT/sentences"
+tasks=("${engine[@]}") launcher=("${on_one_node[@]}") engine=() # one program, which has no tasks
 stage vocab "$OUTPUT/tokenizer/tokenizer.json" "$OUTPUT/sentences" -- "$PYTHON" -m pretraining.corpus.vocab \
     --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" --vocab-size "${VOCAB_SIZE:-30522}" --workers "$WORKERS" \
     "${vocab_flags[@]}"
+launcher=() engine=("${tasks[@]}")
 stage index "$OUTPUT/corpus.json" "$OUTPUT/sentences" "$OUTPUT/tokenizer" -- "$PYTHON" -m pretraining.corpus.index \
-    --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" --output-prefix "$OUTPUT/corpus" --workers "$WORKERS"
+    --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" --output-prefix "$OUTPUT/corpus"

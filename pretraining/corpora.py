@@ -12,7 +12,7 @@ from pathlib import Path
 from pretraining import engine as engine_module
 from pretraining.blend import BlendedSamples, parse_data_path, slots_of
 from pretraining.config import Config
-from pretraining.corpus.index import check_tokenizer
+from pretraining.corpus.index_manifest import check_tokenizer
 from pretraining.corpus.indexed import IndexedCorpus, corpus_path
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 from pretraining.data import Samples

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 from pretraining.config import DataConfig, RunConfig, require
 from pretraining.corpus.document_ids import DocumentIds
-from pretraining.corpus.index import check_tokenizer, read_index_manifest
+from pretraining.corpus.index_manifest import check_tokenizer, read_index_manifest
 from pretraining.corpus.indexed import IndexedCorpus
 from pretraining.corpus.provenance import describe_stages, files_of_document
 from pretraining.corpus.tokenizer import load_tokenizer, piece_text, special_tokens

@@ -16,7 +16,7 @@ import torch
 
 from pretraining.blend import parse_data_path
 from pretraining.config import Config, batch_arithmetic
-from pretraining.corpus.index import check_tokenizer
+from pretraining.corpus.index_manifest import check_tokenizer
 from pretraining.corpus.indexed import IndexedCorpus, corpus_path
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 from pretraining.doctor_report import Row, note, ok, problem

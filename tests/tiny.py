@@ -18,7 +18,7 @@ import torch
 from pretraining import checkpoint
 from pretraining.batch import MaskedBatch
 from pretraining.config import Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
-from pretraining.corpus.adopt import write_manifest
+from pretraining.corpus.index_manifest import write_manifest
 from pretraining.corpus.indexed import CorpusWriter, IndexedCorpus
 from pretraining.corpus.tokenizer import (
     SPECIAL_TOKENS,

@@ -1,4 +1,4 @@
-"""The manifest of a corpus, and the check by which a corpus that other tools made gets one.
+"""The check by which a corpus that other tools made gets a manifest.
 
 Functions only; the command is `python -m pretraining.corpus.index --adopt PREFIX --tokenizer TOKENIZER_DIR`.
 
@@ -7,24 +7,15 @@ Steps of `adopt`: open PREFIX.bin and PREFIX.idx; compare the whole .idx with it
 """
 
 import hashlib
-import json
-import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
+from pretraining.corpus.index_manifest import is_index_manifest, write_manifest
 from pretraining.corpus.indexed import IndexedCorpus, corpus_path
-from pretraining.corpus.tokenizer import (
-    casing,
-    load_tokenizer,
-    special_tokens,
-    tokenizer_sha256,
-    vocabulary_size,
-)
+from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 
 _SCAN_TOKENS = 1 << 22  # word pieces looked at in one go
 
@@ -58,42 +49,6 @@ def adopt(prefix: str | Path, tokenizer_folder: str | Path) -> dict:
         },
     }
     return write_manifest(prefix, tokenizer_folder, tokenizer, found)
-
-
-def write_manifest(prefix: str | Path, tokenizer_folder: str | Path, tokenizer: Tokenizer, facts: dict) -> dict:
-    """Write PREFIX.json, named only when whole: `facts` and what identifies the tokenizer; return it."""
-    lowercase, strip_accents = casing(tokenizer)
-    manifest = {
-        "stage": "index",
-        # From here to there, so that whoever moves both keeps it; the hash says whether it is still the same one.
-        "tokenizer": os.path.relpath(tokenizer_folder, corpus_path(prefix, "").parent),
-        "tokenizer_sha256": tokenizer_sha256(tokenizer_folder),
-        "vocab_size": vocabulary_size(tokenizer),
-        "lowercase": lowercase,
-        "strip_accents": strip_accents,
-        **facts,
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": version("numpy"),
-            "tokenizers": version("tokenizers"),
-        },
-    }
-    path = corpus_path(prefix, ".json")
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(json.dumps(manifest, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    return manifest
-
-
-def is_index_manifest(path: Path) -> bool:
-    """Whether a file is a manifest that `write_manifest` wrote."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["stage"] == "index"
-    except (ValueError, KeyError, TypeError):
-        return False
 
 
 def _check_tokens(corpus: IndexedCorpus, tokenizer: Tokenizer, tokenizer_folder: str | Path) -> int:

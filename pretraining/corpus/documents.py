@@ -6,8 +6,8 @@ Used by every stage of `pretraining.corpus`; there is no command here. A stage w
     documents-00001.jsonl
     manifest.json            written last: what made the folder, its files (sizes, hashes), what was dropped
 
-Steps of a stage that writes: `with writing_stage(...) as stage`, then `write_shard` for each shard (in a pool
-by `workers.map_in_order`) or `write_shards` for a stream; what they return goes to `stage.files`.
+Steps of a stage that writes: `with writing_stage(...) as stage`, then `write_shard` for each shard or `write_shards`
+for a stream; what they return goes to `stage.files`. Stages of many tasks do so by `stages.running_stage`.
 Steps of a stage that reads: `read_documents(folder)`, or `list_shards(folder)` and `read_shard(path)`.
 
 A text has paragraphs on lines of their own, or one sentence a line if the manifest says `"sentences": true`.
@@ -18,22 +18,23 @@ import json
 import os
 import platform
 import re
-import sys
+import secrets
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 MANIFEST = "manifest.json"
 # Says which stage is at work in a folder without a manifest, so that a run that was killed can be repeated.
 UNFINISHED = "unfinished.json"
-SHARD_PATTERN = re.compile(r"\.?documents-\d{5,}\.jsonl")
+OURS = re.compile(r"documents-\d{5,}\.jsonl|manifest\.json|unfinished\.json")
+PARTIAL = re.compile(rf"\.({OURS.pattern})\.[0-9a-f]{{8}}\.partial")
 
 
 @dataclass(slots=True)
@@ -150,15 +151,21 @@ def writing_stage(
     (output / UNFINISHED).unlink()
 
 
+def shard_name(number: int) -> str:
+    """The name of a shard."""
+    return f"documents-{number:05d}.jsonl"
+
+
 def write_shard(output: Path, number: int, documents: Iterable[Document]) -> dict:
     """Write one shard, under its own name only when whole; return its entry for the manifest."""
-    return _write_lines(output, number, map(_to_line, documents))
+    return _write_lines(output / shard_name(number), map(_to_line, documents))
 
 
-def keep_lines(output: Path, number: int, keep: Iterable[bool]) -> dict:
-    """Write one shard again with those of its documents that `keep` says, in order; return its entry."""
-    with open(output / f"documents-{number:05d}.jsonl", "rb") as lines:
-        return _write_lines(output, number, (line for line, kept in zip(lines, keep, strict=True) if kept))
+def keep_lines(shard: Path, output: Path, number: int, keep: Iterable[bool]) -> dict:
+    """Write those documents of a shard that `keep` says, in order, as another shard; return its entry."""
+    with open(shard, "rb") as lines:
+        kept = (line for line, stays in zip(lines, keep, strict=True) if stays)
+        return _write_lines(output / shard_name(number), kept)
 
 
 def _to_line(document: Document) -> bytes:
@@ -166,23 +173,14 @@ def _to_line(document: Document) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _write_lines(output: Path, number: int, lines: Iterable[bytes]) -> dict:
-    final = output / f"documents-{number:05d}.jsonl"
-    partial = output / f".{final.name}.partial"
+def _write_lines(path: Path, lines: Iterable[bytes]) -> dict:
     digest, count, size = hashlib.sha256(), 0, 0
-    try:
-        with open(partial, "wb") as file:
-            for line in lines:
-                file.write(line)
-                digest.update(line)
-                count, size = count + 1, size + len(line)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(final)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return {"name": final.name, "documents": count, "bytes": size, "sha256": digest.hexdigest()}
+    with open_whole(path) as file:
+        for line in lines:
+            file.write(line)
+            digest.update(line)
+            count, size = count + 1, size + len(line)
+    return {"name": path.name, "documents": count, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def write_shards(output: Path, documents: Iterable[Document], shard_characters: int) -> list[dict]:
@@ -207,19 +205,6 @@ def summary(manifest: dict) -> str:
     counts = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in manifest["counts"].items() if number)
     files = len(manifest["files"])
     return f"{manifest['stage']}: {manifest['documents']:,} documents in {files:,} file(s); {counts}"
-
-
-def run_stage(convert: Callable[[], dict], output: Path) -> None:
-    """The end of a stage's command: convert, print what came of it and what was broken; a mistake is one sentence."""
-    try:
-        manifest = convert()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    for source in manifest["sources"]:
-        broken = source.get("broken", [])
-        for sentence in [broken] if isinstance(broken, str) else broken:
-            print(f"warning: {sentence}", file=sys.stderr)
-    print(f"{summary(manifest)}\nwritten to {output}")
 
 
 def source_entry(path: Path) -> dict:
@@ -247,12 +232,12 @@ def find_files(inputs: Iterable[Path | str], suffixes: tuple[str, ...]) -> list[
     return found
 
 
-def _clear(output: Path, name: str) -> None:
-    """Remove an earlier output of the stage `name`, or refuse a folder that holds anything else."""
+def require_replaceable(output: Path, name: str) -> None:
+    """Refuse a folder that holds anything but an earlier output of the stage `name`."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file; name a new folder")
-    if not output.exists() or not any(output.iterdir()):
-        return
+    if not output.exists() or all(PARTIAL.fullmatch(path.name) for path in output.iterdir()):
+        return  # nothing there, or killed before it said whose it is
     marker = next((output / m for m in (MANIFEST, UNFINISHED) if (output / m).is_file()), None)
     try:
         made_by = json.loads(marker.read_text(encoding="utf-8"))["stage"] if marker else None
@@ -262,14 +247,19 @@ def _clear(output: Path, name: str) -> None:
     if made_by != name or foreign:
         what = f"{foreign[0]}," if foreign else "files"
         raise ValueError(f"--output {output} holds {what} not made by this stage ({name}); name a new folder")
-    # The manifest goes first and says whose the rest is: until all is gone, the marker says it.
-    _write_json(output / UNFINISHED, {"stage": name})
-    _remove_files(output)
+
+
+def _clear(output: Path, name: str) -> None:
+    """Remove an earlier output of the stage `name`, or refuse a folder that holds anything else."""
+    require_replaceable(output, name)
+    if output.exists() and any(output.iterdir()):
+        # The manifest goes first and says whose the rest is: until all is gone, the marker says it.
+        _write_json(output / UNFINISHED, {"stage": name})
+        _remove_files(output)
 
 
 def _is_ours(path: Path) -> bool:
-    name = path.name.removesuffix(".partial")
-    return name in (MANIFEST, UNFINISHED) or SHARD_PATTERN.fullmatch(name) is not None
+    return OURS.fullmatch(path.name) is not None or PARTIAL.fullmatch(path.name) is not None
 
 
 def _remove_files(output: Path) -> None:
@@ -281,11 +271,30 @@ def _remove_files(output: Path) -> None:
     (output / UNFINISHED).unlink(missing_ok=True)
 
 
+# ---- whole files ----
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that gets its name only when it is whole and on disk."""
+    # A name of its own for each writer: what a killed run left, or the end of it, is in nobody's way.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that gets its name only when it is whole and on disk."""
+    with open_whole(path) as file:
+        file.write(content)
+
+
 def _write_json(path: Path, content: dict) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -25,8 +25,8 @@ from datatrove.pipeline.dedup import (
 from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 
-from pretraining.corpus.engine import Engine, run_tasks
-from pretraining.corpus.steps import HASH, INPUT, BlankTokenizer, ReadShard, RemovedWriter
+from pretraining.corpus.stages import Run
+from pretraining.corpus.steps import HASH, INPUT, BlankTokenizer, ReadInput, RemovedWriter
 
 KINDS = ("pmid", "exact", "near")
 HIGHEST_PRIORITY = 65535  # datatrove keeps priorities in 16 bits
@@ -47,13 +47,14 @@ def get_priority(document: Document) -> int:
     return max(HIGHEST_PRIORITY - document.metadata[INPUT], 1)
 
 
-def find(kind: str, earlier: tuple[str, ...], shards: list[tuple[str, int]], work: Path, engine: Engine) -> None:
+def find(kind: str, earlier: tuple[str, ...], shards: list[tuple[str, int]], stage: Run) -> None:
     """Find the duplicates of one kind among what the earlier kinds leave of the shards."""
+    work = stage.work
     signatures, found = work / f"{kind}-signatures", work / f"{kind}-found"
-    before: list[PipelineStep] = [ReadShard(shards), *filters(earlier, work, None)]
+    before: list[PipelineStep] = [ReadInput(shards), *filters(earlier, work, None)]
 
     def run(name: str, pipeline: list[PipelineStep], tasks: int) -> None:
-        run_tasks(pipeline, tasks, work / "tasks" / f"{kind}-{name}", engine)
+        stage.tasks(f"{kind}-{name}", pipeline, tasks, unit="task")
 
     if kind == "near":
         config = MinhashConfig(hash_config=HASH)

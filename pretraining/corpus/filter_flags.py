@@ -6,9 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from pretraining.corpus.duplicates import KINDS
-from pretraining.corpus.engine import Engine
+from pretraining.corpus.engine import add_engine_flags
 from pretraining.corpus.selection import Rules
-from pretraining.corpus.workers import usable_cores
 
 DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 
@@ -21,12 +20,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="DIR", help="Folders that earlier stages wrote.")
-    add(
-        "--output", type=Path, required=True, metavar="DIR", help="The folder to write; OUTPUT.work is used on the way."
-    )
+    add("--output", type=Path, required=True, metavar="DIR", help="The folder to write; DIR.work is used on the way.")
     add("--removed", type=Path, metavar="FILE", help="Write what is left out to this file, JSON lines with the reason.")
     _add_rules(parser.add_argument_group("rules"))
-    _add_engine(parser.add_argument_group("engine"))
+    add_engine_flags(parser)
     return parser
 
 
@@ -60,17 +57,6 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
         "ones.")  # fmt: skip
 
 
-def _add_engine(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--workers", type=int, default=usable_cores(), metavar="N",
-        help="Tasks at a time, one shard each; does not change the result (default: the cores there are).")  # fmt: skip
-    add("--engine", choices=("local", "slurm"), default="local", help="Where tasks run (default: here).")
-    add("--partition", metavar="NAME", help="Slurm's partition (default: Slurm's default).")
-    add("--time", default=Engine.time, metavar="LIMIT", help="Slurm's limit for a task (default: %(default)s).")
-    add("--memory-gib", type=int, default=Engine.memory_gib, metavar="N", help="Memory of a Slurm task (%(default)s).")
-    add("--sbatch", nargs="+", default=(), metavar="NAME=VALUE", help="More of sbatch's options, as account=lab.")
-
-
 def read_rules(arguments: argparse.Namespace) -> Rules:
     """The rules that the flags say. Raises ValueError for those that contradict each other."""
     given = {field.name: getattr(arguments, field.name) for field in fields(Rules)}
@@ -89,21 +75,4 @@ def read_rules(arguments: argparse.Namespace) -> Rules:
             for name, value in given.items()
             if value is not None
         }
-    )
-
-
-def read_engine(arguments: argparse.Namespace) -> Engine:
-    """The engine that the flags say."""
-    if arguments.workers < 1:
-        raise ValueError(f"--workers {arguments.workers} is not a number of processes; give 1 or more")
-    for option in arguments.sbatch:
-        if "=" not in option:
-            raise ValueError(f"--sbatch {option} is not NAME=VALUE; write it as account=lab")
-    return Engine(
-        arguments.engine,
-        arguments.workers,
-        arguments.partition,
-        arguments.time,
-        arguments.memory_gib,
-        tuple(arguments.sbatch),
     )

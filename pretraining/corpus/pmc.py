@@ -3,7 +3,7 @@
     python -m pretraining.corpus.pmc --input PATH... --output DIR [--license "CC BY" CC0] [--workers N]
 
 Steps: each input, a package as PMC distributes it (.tar.gz, read as a stream and never unpacked to disk) or a file
-(.nxml, .xml, gzip or not), is parsed article by article, one worker process an input or a batch of files; each article
+(.nxml, .xml, gzip or not), is parsed article by article, one task a package or some hundred files; each article
 becomes one document (jats.py says what is text and what is metadata); --license keeps those under the licences named;
 of articles with the same PMC id the last stands; the manifest comes last. The result does not depend on the
 number of workers.
@@ -14,27 +14,20 @@ is left out, counted and listed in the manifest.
 
 import argparse
 import io
+import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
+import numpy
 from lxml import etree
 
-from pretraining.corpus.documents import (
-    Document,
-    find_files,
-    keep_lines,
-    read_manifest,
-    run_stage,
-    source_entry,
-    write_shard,
-    writing_stage,
-)
+from pretraining.corpus.document_steps import ReadFiles
+from pretraining.corpus.documents import Document, find_files, read_manifest, write_whole
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
 from pretraining.corpus.jats import read_article
-from pretraining.corpus.workers import map_in_order, usable_cores
+from pretraining.corpus.stages import Run, describe_file, run_stage, running_stage
 from pretraining.corpus.xml_files import PARSER_OPTIONS, check_head, naming, open_xml
 
 ARTICLES = (".nxml", ".xml", ".nxml.gz", ".xml.gz")
@@ -56,16 +49,6 @@ class StrictMember(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
-
-
-@dataclass
-class Batch:
-    """What a worker hands back of one package or some files."""
-
-    entry: dict  # the shard's entry in the manifest
-    sources: list[dict]
-    counts: Counter
-    ids: list[str] = field(default_factory=list)  # of the documents, in order
 
 
 def read_articles(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, etree._Element]]:
@@ -124,34 +107,43 @@ def _parse(name: str, content: bytes) -> list[etree._Element]:
     return articles
 
 
-def convert_batch(job: tuple[int, list[Path]], output: Path, licences: tuple[str, ...], skip_broken: bool) -> Batch:
-    """Write the shard of some inputs; `job` is the shard's number and the inputs."""
-    number, paths = job
-    batch = Batch({}, [source_entry(path) for path in paths], Counter())
+class ReadArticles(ReadFiles):
+    """Yield the documents of a package or some files a task, and write their ids beside them."""
 
-    def documents() -> Iterator[Document]:
-        for path, source in zip(paths, batch.sources, strict=True):
-            skipped: list[str] | None = [] if skip_broken else None
-            for name, article in read_articles(path, skipped):
-                batch.counts["articles"] += 1
-                document, reason = read_article(article, Path(name).name, batch.counts)
-                if document is not None and licences and document.metadata["license"] not in licences:
-                    document, reason = None, "license"
-                if document is None:
-                    batch.counts[f"dropped_{reason}"] += 1
-                else:
-                    batch.ids.append(document.id)
-                    yield document
-            if skipped:
-                batch.counts["broken_articles"] += len(skipped)
-                source["broken"] = skipped
+    def __init__(self, groups: list[list[Path]], folder: Path, licences: tuple[str, ...], skip_broken: bool) -> None:
+        super().__init__(groups, folder)
+        self.licences, self.skip_broken = licences, skip_broken
+        self.ids: list[str] = []
 
-    batch.entry = write_shard(output, number, documents())
-    return batch
+    def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
+        """Yield the documents of one input."""
+        skipped: list[str] | None = [] if self.skip_broken else None
+        for name, article in read_articles(path, skipped):
+            counts["articles"] += 1
+            document, reason = read_article(article, Path(name).name, counts)
+            if document is not None and self.licences and document.metadata["license"] not in self.licences:
+                document, reason = None, "license"
+            if document is None:
+                counts[f"dropped_{reason}"] += 1
+            else:
+                self.ids.append(document.id)
+                yield document
+        if skipped:
+            counts["broken_articles"] += len(skipped)
+            source["broken"] = skipped
+
+    def finish(self, rank: int) -> None:
+        """Write the ids, in the order of the documents."""
+        write_whole(ids_path(self.folder, rank), json.dumps(self.ids).encode())
 
 
-def make_jobs(files: list[Path]) -> list[tuple[int, list[Path]]]:
-    """Shards and their inputs: a package each, single files some hundred together, in the order given."""
+def ids_path(folder: Path | str, rank: int) -> Path:
+    """Where the ids of a task's documents are."""
+    return Path(folder) / f"{rank:05d}.ids.json"
+
+
+def make_groups(files: list[Path]) -> list[list[Path]]:
+    """The inputs of each shard: a package each, single files some hundred together, in the order given."""
     groups: list[list[Path]] = []
     for path in files:
         package = path.name.endswith(PACKAGES)
@@ -159,29 +151,46 @@ def make_jobs(files: list[Path]) -> list[tuple[int, list[Path]]]:
         if alone or len(groups[-1]) == FILES_A_SHARD:
             groups.append([])
         groups[-1].append(path)
-    return list(enumerate(groups))
+    return groups
 
 
 def convert(
-    inputs: list[Path], output: Path, *, workers: int = 1, licences: tuple[str, ...] = (), skip_broken: bool = False
+    inputs: list[Path],
+    output: Path,
+    *,
+    engine: Engine = LOCAL,
+    licences: tuple[str, ...] = (),
+    skip_broken: bool = False,
 ) -> dict:
     """Read PMC packages, files and folders into `output`; return the manifest."""
-    jobs = make_jobs(find_files(inputs, SUFFIXES))
-    options = {"license": list(licences), "skip_broken": skip_broken}
-    with writing_stage(output, "pmc", options=options, sentences=False, packages=["lxml"]) as stage:
-        job = partial(convert_batch, output=stage.output, licences=licences, skip_broken=skip_broken)
-        batches = list(map_in_order(job, jobs, workers=workers, description="PMC", unit="shard"))
-        stage.sources = [source for one in batches for source in one.sources]
-        stage.counts = sum((one.counts for one in batches), Counter())
-        last = {identity: number for number, one in enumerate(batches) for identity in one.ids}
-        for number, one in enumerate(batches):
-            newest = {identity: place for place, identity in enumerate(one.ids)}
-            keep = [last[i] == number and newest[i] == place for place, i in enumerate(one.ids)]
-            stage.counts["dropped_repeated"] += keep.count(False)
-            stage.files.append(one.entry if all(keep) else keep_lines(stage.output, number, keep))
-        if not any(entry["documents"] for entry in stage.files):
-            raise ValueError(f"no article of {jobs[0][1][0]} (of {len(stage.sources)} inputs) became a document")
+    groups = make_groups(find_files(inputs, SUFFIXES))
+    with running_stage(
+        output,
+        "pmc",
+        engine=engine,
+        tasks=[[describe_file(path) for path in group] for group in groups],
+        options={"license": list(licences), "skip_broken": skip_broken},
+        sentences=False,
+        packages=("lxml",),
+    ) as run:
+        run.read(ReadArticles(groups, run.work / "read", licences, skip_broken))
+        run.publish(_keep_last(run, len(groups)))
+        if not any(entry["documents"] for entry in run.stage.files):
+            raise ValueError(f"no article of {groups[0][0]} (of {len(run.stage.sources)} inputs) became a document")
     return read_manifest(output)
+
+
+def _keep_last(run: Run, tasks: int) -> list[tuple[Path, dict]]:
+    """Take articles out of the shards that come again later; return the shards."""
+    ids = [json.loads(ids_path(run.work / "read", rank).read_bytes()) for rank in range(tasks)]
+    last = {identity: (rank, place) for rank, one in enumerate(ids) for place, identity in enumerate(one)}
+    masks = {}
+    for rank, one in enumerate(ids):
+        mask = numpy.array([last[identity] == (rank, place) for place, identity in enumerate(one)], bool)
+        run.stage.counts["dropped_repeated"] += int((~mask).sum())
+        if not mask.all():
+            masks[rank] = mask
+    return run.keep(masks, tasks)
 
 
 def main() -> None:
@@ -193,23 +202,29 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), or folders of them, read by name")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write; an earlier result is replaced")  # fmt: skip
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--license", nargs="+", default=[], metavar="NAME",
         help="keep articles under these licences only, such as 'CC BY' CC0 'CC BY-NC' other none "
         "(default: all; the licence is in each document's metadata)")  # fmt: skip
     add("--skip-broken", action="store_true",
         help="leave out articles that are cut short or not well-formed, and name them in the manifest; without this "
         "flag such an article ends the run")  # fmt: skip
-    add("--workers", type=int, default=usable_cores(), metavar="N",
-        help="processes, one package each (default: the cores there are)")  # fmt: skip
+    add_engine_flags(parser)
     args = parser.parse_args()
     run_stage(
         lambda: convert(
-            args.input, args.output, workers=args.workers, licences=tuple(args.license), skip_broken=args.skip_broken
+            args.input,
+            args.output,
+            engine=read_engine(args),
+            licences=tuple(args.license),
+            skip_broken=args.skip_broken,
         ),
         args.output,
     )
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which tasks in other processes find its steps.
+    from pretraining.corpus import pmc
+
+    pmc.main()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 FILES_NAMED = 5  # input files that a paragraph names; the manifest has all
+ONE_SHARD_A_TASK = ("pubmed", "pmc")  # so as many shards as files are one each; text and records cut by length
 
 
 def describe_stages(manifest: dict, depth: int = 0) -> Iterator[str]:
@@ -58,7 +59,7 @@ def files_of_document(manifest: dict, document: int) -> list[str]:
 def _input_file(stage: dict, number: int) -> list[str]:
     """The file that shard `number` was read from; all of them where a reader does not keep them apart."""
     files = [source for source in stage["sources"] if "sha256" in source and "manifest" not in source]
-    if len(files) == len(stage["files"]):
+    if stage["stage"] in ONE_SHARD_A_TASK and len(files) == len(stage["files"]):
         files = [files[number]]
     names = [f"input file: {_entry(source)}" for source in files[:FILES_NAMED]]
     if len(files) > 1:

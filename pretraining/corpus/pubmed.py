@@ -2,7 +2,7 @@
 
     python -m pretraining.corpus.pubmed --input BASELINE UPDATES... --output DIR [--workers N] [--titles-only keep]
 
-Steps: each input file, gzip or not by its content, is parsed as a stream in constant memory, one worker process a
+Steps: each input file, gzip or not by its content, is parsed as a stream in constant memory, one task a
 file; each record becomes one document (pubmed_records.py says what is text and what is metadata), each input file one
 shard; of each PMID the record that stands is kept, deletions applied (revisions.py), so give the baseline first
 and the updates after it, in their order (folders are read by name, which is PubMed's order); the manifest comes
@@ -16,27 +16,18 @@ import argparse
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy
 from lxml import etree
 
-from pretraining.corpus.documents import (
-    Document,
-    find_files,
-    keep_lines,
-    read_manifest,
-    run_stage,
-    source_entry,
-    write_shard,
-    writing_stage,
-)
+from pretraining.corpus.document_steps import ReadFiles
+from pretraining.corpus.documents import Document, find_files, read_manifest
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
 from pretraining.corpus.pubmed_records import Record, read_record
 from pretraining.corpus.revisions import FileRecords, record_key, standing
-from pretraining.corpus.workers import map_in_order, usable_cores
+from pretraining.corpus.stages import Run, describe_file, run_stage, running_stage
 from pretraining.corpus.xml_files import PARSER_OPTIONS, check_head, naming, open_xml
 
 SUFFIXES = (".xml", ".xml.gz")
@@ -90,27 +81,21 @@ def _iterate_records(file: BinaryIO) -> Iterator[etree._Element]:
 # ---- the command ----
 
 
-@dataclass
-class ReadFile:
-    """What a worker hands back of one input file."""
+class ReadPubmed(ReadFiles):
+    """Yield the documents of one file a task, and write the records and deletions in it beside them."""
 
-    entry: dict  # the shard's entry in the manifest
-    source: dict  # the input file's
-    counts: Counter  # what was read and dropped
-    records: FileRecords
+    records: FileRecords  # of the file read last
 
+    def __init__(self, files: list[Path], folder: Path, titles_only: str, skip_broken: bool) -> None:
+        super().__init__([[path] for path in files], folder)
+        self.titles_only, self.skip_broken = titles_only, skip_broken
 
-def convert_file(job: tuple[int, Path], output: Path, titles_only: str, skip_broken: bool) -> ReadFile:
-    """Write the shard of one input file; `job` is the shard's number and the file."""
-    number, path = job
-    counts: Counter = Counter()
-    keys, written = array("q"), array("b")
-    deletions: dict[int, int] = {}
-    broken: list[str] = []
-
-    def documents() -> Iterator[Document]:
+    def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
+        """Yield the documents of a file; of a broken one with `skip_broken` those before the break."""
+        keys, written = array("q"), array("b")
+        deletions: dict[int, int] = {}
         try:
-            for item in read_records(path, titles_only, counts):
+            for item in read_records(path, self.titles_only, counts):
                 if not isinstance(item, Record):
                     deletions.update(dict.fromkeys(item, len(keys)))
                     continue
@@ -120,56 +105,55 @@ def convert_file(job: tuple[int, Path], output: Path, titles_only: str, skip_bro
                 if item.document is not None:
                     yield item.document
         except ValueError as error:
-            if not skip_broken:
+            if not self.skip_broken:
                 raise
-            broken.append(str(error))
+            counts["broken_files"] += 1
+            source["broken"] = str(error)
+        self.records = FileRecords(numpy.array(keys, numpy.int64), numpy.array(written, bool), deletions)
 
-    entry = write_shard(output, number, documents())
-    source = source_entry(path)
-    if broken:
-        counts["broken_files"] += 1
-        source["broken"] = broken[0]
-    records = FileRecords(numpy.array(keys, numpy.int64), numpy.array(written, bool), deletions)
-    return ReadFile(entry, source, counts, records)
+    def finish(self, rank: int) -> None:
+        """Write what was found."""
+        self.records.write(Path(self.folder) / f"{rank:05d}.npz")
 
 
 def convert(
-    inputs: list[Path], output: Path, *, workers: int = 1, titles_only: str = "drop", skip_broken: bool = False
+    inputs: list[Path],
+    output: Path,
+    *,
+    engine: Engine = LOCAL,
+    titles_only: str = "drop",
+    skip_broken: bool = False,
 ) -> dict:
     """Read PubMed files and folders into `output`, one shard a file; return the manifest."""
     files = find_files(inputs, SUFFIXES)
-    options = {"titles_only": titles_only, "skip_broken": skip_broken}
-    with writing_stage(output, "pubmed", options=options, sentences=False, packages=["lxml"]) as stage:
-        job = partial(convert_file, output=stage.output, titles_only=titles_only, skip_broken=skip_broken)
-        read = list(map_in_order(job, list(enumerate(files)), workers=workers, description="PubMed"))
-        stage.sources = [one.source for one in read]
-        stage.counts = sum((one.counts for one in read), Counter())
-        stage.files = _keep_what_stands(read, stage.output, stage.counts, workers)
-        if not any(entry["documents"] for entry in stage.files):
+    with running_stage(
+        output,
+        "pubmed",
+        engine=engine,
+        tasks=[describe_file(path) for path in files],
+        options={"titles_only": titles_only, "skip_broken": skip_broken},
+        sentences=False,
+        packages=("lxml",),
+    ) as run:
+        run.read(ReadPubmed(files, run.work / "read", titles_only, skip_broken))
+        run.publish(_keep_what_stands(run, len(files)))
+        if not any(entry["documents"] for entry in run.stage.files):
             raise ValueError(f"no record of {files[0]} (of {len(files)} files) became a document")
     return read_manifest(output)
 
 
-def _keep_what_stands(read: list[ReadFile], output: Path, counts: Counter, workers: int) -> list[dict]:
-    """Take documents out of the shards that were deleted or replaced later; return the shards' entries."""
-    deleted, replaced = standing([one.records for one in read])
-    entries, jobs = [one.entry for one in read], []
-    for number, one in enumerate(read):
-        written = one.records.written
-        counts["dropped_deleted"] += int(deleted[number][written].sum())
-        counts["dropped_replaced"] += int(replaced[number][written].sum())
-        gone = (deleted[number] | replaced[number])[written]
+def _keep_what_stands(run: Run, files: int) -> list[tuple[Path, dict]]:
+    """Take documents out of the shards that were deleted or replaced later; return the shards."""
+    read = [FileRecords.read(run.work / "read" / f"{number:05d}.npz") for number in range(files)]
+    deleted, replaced = standing(read)
+    masks = {}
+    for number, records in enumerate(read):
+        gone = (deleted[number] | replaced[number])[records.written]
+        run.stage.counts["dropped_deleted"] += int(deleted[number][records.written].sum())
+        run.stage.counts["dropped_replaced"] += int(replaced[number][records.written].sum())
         if gone.any():
-            jobs.append((number, ~gone))
-    kept = map_in_order(partial(_rewrite, output=output), jobs, workers=workers, description="Revisions")
-    for (number, _), entry in zip(jobs, kept, strict=True):
-        entries[number] = entry
-    return entries
-
-
-def _rewrite(job: tuple[int, numpy.ndarray], output: Path) -> dict:
-    number, keep = job
-    return keep_lines(output, number, keep.tolist())
+            masks[number] = ~gone
+    return run.keep(masks, files)
 
 
 def main() -> None:
@@ -181,22 +165,28 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="PubMed XML files, gzip or not, or folders of them (*.xml and *.xml.gz, by name)")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write; an earlier result is replaced")  # fmt: skip
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--titles-only", choices=["keep", "drop"], default="drop",
         help="what to do with records that have a title but no abstract (default: drop)")  # fmt: skip
     add("--skip-broken", action="store_true",
         help="of a file that is cut short or not well-formed keep the documents before the break, and name it in the "
         "manifest; without this flag such a file ends the run")  # fmt: skip
-    add("--workers", type=int, default=usable_cores(), metavar="N",
-        help="processes, one file each (default: the cores there are)")  # fmt: skip
+    add_engine_flags(parser)
     args = parser.parse_args()
     run_stage(
         lambda: convert(
-            args.input, args.output, workers=args.workers, titles_only=args.titles_only, skip_broken=args.skip_broken
+            args.input,
+            args.output,
+            engine=read_engine(args),
+            titles_only=args.titles_only,
+            skip_broken=args.skip_broken,
         ),
         args.output,
     )
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which tasks in other processes find its steps.
+    from pretraining.corpus import pubmed
+
+    pubmed.main()

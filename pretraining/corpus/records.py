@@ -3,8 +3,9 @@
     python -m pretraining.corpus.records --input PATH... --output DIR [--text-field abstract] [--id-field doi]
 
 Steps: each file, by its ending (.jsonl, .parquet, .medline, .nbib; all but Parquet also packed by gzip or xz), is
-read record by record; each record becomes one document; the documents are written to shards of about 32 million
-characters, and the manifest last. Nothing is fetched: private records need no network.
+read record by record, one task a file or some small ones; each record becomes one document; the documents are written
+to shards of about 32 million characters, and the manifest last. The result does not depend on the number of workers.
+Nothing is fetched: private records need no network.
 
 | what the record holds | kept as | why |
 | --- | --- | --- |
@@ -25,16 +26,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pretraining.corpus.documents import (
-    Document,
-    find_files,
-    normalise_text,
-    read_manifest,
-    run_stage,
-    writing_stage,
-)
+from pretraining.corpus.document_steps import ReadFiles
+from pretraining.corpus.documents import Document, find_files, normalise_text, read_manifest
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
 from pretraining.corpus.pubmed_records import RETRACTED, clean_title, month_and_day
-from pretraining.corpus.text import fill_stage, read_lines
+from pretraining.corpus.stages import describe_file, run_stage, running_stage
+from pretraining.corpus.text import SHARD_CHARACTERS, make_groups, read_lines
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
 PARQUET = (".parquet",)
@@ -161,16 +158,38 @@ def _medline_date(words: str) -> str | None:
     return match[1] + month_and_day(match[2], match[3]) if match else None
 
 
-def convert(inputs: list[Path], output: Path, *, text_field: str = "text", id_field: str = "id") -> dict:
+class ReadRecords(ReadFiles):
+    """Yield the documents of files of records."""
+
+    def __init__(self, groups: list[list[Path]], folder: Path, text_field: str, id_field: str) -> None:
+        super().__init__(groups, folder)
+        self.text_field, self.id_field = text_field, id_field
+
+    def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
+        """Yield the documents of one file."""
+        return read_records(path, self.text_field, self.id_field, counts)
+
+
+def convert(
+    inputs: list[Path], output: Path, *, engine: Engine = LOCAL, text_field: str = "text", id_field: str = "id"
+) -> dict:
     """Read files and folders of records into `output`; return the manifest."""
     files = find_files(inputs, SUFFIXES)
     unknown = [path for path in files if not path.name.endswith(SUFFIXES)]
     if unknown:
         raise ValueError(f"{unknown[0]}: the ending says the format; known are {', '.join(SUFFIXES)}")
-    options = {"text_field": text_field, "id_field": id_field}
-    with writing_stage(output, "records", options=options, sentences=False) as stage:
-        fill_stage(stage, files, lambda path: read_records(path, text_field, id_field, stage.counts), "Records")
-        if not stage.files:
+    groups = make_groups(files)
+    with running_stage(
+        output,
+        "records",
+        engine=engine,
+        tasks=[[describe_file(path) for path in group] for group in groups],
+        options={"text_field": text_field, "id_field": id_field},
+        sentences=False,
+    ) as run:
+        run.read(ReadRecords(groups, run.work / "read", text_field, id_field), SHARD_CHARACTERS)
+        run.publish(run.shards(len(groups)))
+        if not run.stage.files:
             raise ValueError(f"no record of {files[0]} (of {len(files)} files) became a document")
     return read_manifest(output)
 
@@ -184,12 +203,25 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help=f"files, or folders of them, by name: {', '.join(SUFFIXES)}")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write; an earlier result is replaced")  # fmt: skip
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
     add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
+    add_engine_flags(parser)
     args = parser.parse_args()
-    run_stage(lambda: convert(args.input, args.output, text_field=args.text_field, id_field=args.id_field), args.output)
+    run_stage(
+        lambda: convert(
+            args.input,
+            args.output,
+            engine=read_engine(args),
+            text_field=args.text_field,
+            id_field=args.id_field,
+        ),
+        args.output,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which tasks in other processes find its steps.
+    from pretraining.corpus import records
+
+    records.main()

@@ -12,8 +12,11 @@ revised, whole, and ends with the citations that are deleted. So, in the order o
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy
+
+from pretraining.corpus.documents import open_whole
 
 VERSIONS = 256  # versions above 255 count as 255; PubMed has seen 15
 PART = 4_000_000  # PMIDs that are looked at together
@@ -26,6 +29,18 @@ class FileRecords:
     keys: numpy.ndarray  # int64 [records]: PMID * VERSIONS + version
     written: numpy.ndarray  # bool [records]: whether the record became a document
     deletions: dict[int, int] = field(default_factory=dict)  # PMID: number of records that came before it, in this file
+
+    def write(self, path: Path) -> None:
+        """Write the records to a file."""
+        with open_whole(path) as file:
+            before = numpy.array([*self.deletions.items()], numpy.int64).reshape(-1, 2)
+            numpy.savez(file, keys=self.keys, written=self.written, deletions=before)
+
+    @classmethod
+    def read(cls, path: Path) -> "FileRecords":
+        """Read what `write` wrote."""
+        with numpy.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["keys"], arrays["written"], dict(arrays["deletions"].tolist()))
 
 
 def record_key(pmid: int, version: int) -> int:

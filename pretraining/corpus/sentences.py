@@ -2,7 +2,7 @@
 
     python -m pretraining.corpus.sentences --input DIR --output DIR [--workers N]
 
-Steps: each shard of --input (what `pubmed` or `text` wrote) is read as a stream by one worker process, each
+Steps: each shard of --input (what `pubmed` or `text` wrote) is read as a stream by one task, each
 line of a document is a paragraph and is split into sentences, and the shard is written again with one
 sentence a line. Where the input's manifest says that its lines are sentences already, they stay as they
 are.
@@ -15,23 +15,16 @@ did not. A boundary missed costs little: the index cuts and carries on; a false 
 
 import argparse
 import re
-from collections import Counter
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pretraining.corpus.documents import (
-    MANIFEST,
-    Document,
-    list_shards,
-    read_manifest,
-    read_shard,
-    run_stage,
-    source_entry,
-    write_shard,
-    writing_stage,
-)
-from pretraining.corpus.workers import map_in_order, usable_cores
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+
+from pretraining.corpus.document_steps import ReadShard, WriteShard
+from pretraining.corpus.documents import read_manifest
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.stages import FIRST, run_stage, running_stage, stage_sources
 
 # a full stop, question or exclamation mark, what closes after it, a blank; or a full stop without the blank
 CANDIDATE = re.compile(r"[.?!](?:[)\]\"'”’]* (?=\S)|(?<=[a-z]{4}\.)(?=[A-Z][a-z]+ ))")
@@ -109,54 +102,57 @@ def _is_abbreviation(word: str, last: str, previous: str, after: str) -> bool:
 # ---- the command ----
 
 
-def split_documents(documents: Iterator[Document], counts: Counter) -> Iterator[Document]:
-    """Yield documents with one sentence a line from documents with one paragraph a line."""
-    for document in documents:
-        lines = [s for paragraph in document.text.split("\n") for s in split_paragraph(paragraph) if s]
-        counts["sentences"] += len(lines)
-        yield Document(document.id, "\n".join(lines), document.metadata)
+class SplitSentences(PipelineStep):
+    """Make documents of one sentence a line from documents of one paragraph a line.
 
-
-def convert_shard(job: tuple[int, Path, bool], output: Path) -> tuple[dict, Counter]:
-    """Write one shard again with one sentence a line; return its entry for the manifest and the counts.
-
-    job: number of the shard to write, shard to read, whether its lines are sentences already.
+    are_sentences: for each task, whether its lines are sentences already; those only get counted.
     """
-    number, path, are_sentences = job
-    counts: Counter = Counter()
 
-    def unchanged() -> Iterator[Document]:
-        for document in read_shard(path):
-            counts["sentences"] += document.text.count("\n") + 1
+    type, name = "FORMAT", "sentences"
+
+    def __init__(self, are_sentences: list[bool]) -> None:
+        super().__init__()
+        self.are_sentences = tuple(are_sentences)
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield the documents."""
+        number, as_they_are = 0, self.are_sentences[rank]
+        for document in data:
+            if as_they_are:
+                number += document.text.count("\n") + 1
+            else:
+                lines = [s for paragraph in document.text.split("\n") for s in split_paragraph(paragraph) if s]
+                document.text = "\n".join(lines)
+                number += len(lines)
             yield document
-
-    documents = unchanged() if are_sentences else split_documents(read_shard(path), counts)
-    return write_shard(output, number, documents), counts
+        self.stat_update("sentences", value=number)
 
 
-def convert(sources: list[Path], output: Path, *, workers: int = 1) -> dict:
+def convert(inputs: list[Path], output: Path, *, engine: Engine = LOCAL) -> dict:
     """Split the documents of the folders, in this order, into sentences, in `output`; return the manifest."""
-    jobs, manifests = [], []
-    for source in sources:
-        manifest = read_manifest(source)
-        manifests.append(manifest)
-        if manifest["stage"] == "sentences":
-            raise ValueError(f"--input {source} was written by this stage already; use it as it is")
-        jobs += [(shard, manifest["sentences"]) for shard in list_shards(source)]
-    with writing_stage(output, "sentences", options={}, sentences=True) as stage:
-        job = partial(convert_shard, output=stage.output)
-        numbered = [(number, *rest) for number, rest in enumerate(jobs)]
-        for entry, counts in map_in_order(job, numbered, workers=workers, description="Sentences", unit="shard"):
-            stage.files.append(entry)
-            stage.counts.update(counts)
-        stage.sources = [
-            {
-                **source_entry(source / MANIFEST),
-                "name": f"{source.resolve().name}/{MANIFEST}",
-                "manifest": manifest,
-            }
-            for source, manifest in zip(sources, manifests, strict=True)
-        ]
+    sources = stage_sources(inputs)
+    for folder, source in zip(inputs, sources, strict=True):
+        if source["manifest"]["stage"] == "sentences":
+            raise ValueError(f"--input {folder} was written by this stage already; use it as it is")
+    shards = [
+        (folder / entry["name"], source["manifest"]["sentences"], entry)
+        for folder, source in zip(inputs, sources, strict=True)
+        for entry in source["manifest"]["files"]
+    ]
+    with running_stage(
+        output,
+        "sentences",
+        engine=engine,
+        tasks=[[are_sentences, entry] for _, are_sentences, entry in shards],
+        options={},
+        sentences=True,
+    ) as run:
+        split = SplitSentences([are_sentences for _, are_sentences, _ in shards])
+        pipeline = [ReadShard([path for path, _, _ in shards]), split, WriteShard(run.work / FIRST)]
+        run.tasks(FIRST, pipeline, len(shards), unit="shard")
+        run.stage.counts = run.counts(FIRST, str(split))
+        run.stage.sources = sources
+        run.publish(run.shards(len(shards)))
     return read_manifest(output)
 
 
@@ -179,17 +175,15 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="the folder to write; an earlier result is replaced",
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=usable_cores(),
-        help="processes, one shard each (default: the cores there are)",
-    )
+    add_engine_flags(parser)
     args = parser.parse_args()
-    run_stage(lambda: convert(args.input, args.output, workers=args.workers), args.output)
+    run_stage(lambda: convert(args.input, args.output, engine=read_engine(args)), args.output)
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which tasks in other processes find its steps.
+    from pretraining.corpus import sentences
+
+    sentences.main()

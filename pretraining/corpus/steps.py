@@ -1,16 +1,11 @@
-"""Steps of datatrove pipelines: documents of our stages in and out, rules, decontamination; there is no command here.
+"""Steps of the filter's datatrove pipelines: rules, decontamination, what is removed; there is no command here.
 
-One task is one shard, whatever the number of workers, so the result depends on the input alone. Every file that a task
-leaves gets its name when it is whole; a task that is repeated writes the same bytes again.
-
-Steps that read and write are ours (datatrove's writers use the final name from the first byte); rules are a filter of
-datatrove's; de-duplication and the search for n-grams are datatrove's own, with words cut at blanks, for the tokenizers
-that it takes for English need spaCy.
+One task is one shard, whatever the number of workers, so the result depends on the input alone; `document_steps` has
+the steps that read and write. Rules are a filter of datatrove's; de-duplication and the search for n-grams are
+datatrove's own, with words cut at blanks, for the tokenizers that it takes for English need spaCy.
 """
 
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -18,15 +13,15 @@ from typing import Any, BinaryIO
 import numpy
 import orjson
 from datatrove.data import Document
-from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontFilter
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.utils.hashing import HashConfig
 from datatrove.utils.text import ngrams, simplify_text
 from datatrove.utils.word_tokenizers import WordTokenizer
 
-from pretraining.corpus import documents
 from pretraining.corpus.benchmark_files import find_texts
+from pretraining.corpus.document_steps import ReadShard, WriteShard
+from pretraining.corpus.documents import write_whole
 from pretraining.corpus.selection import Rules, Selection, id_hash
 
 INPUT = "number of the --input"  # in the metadata while a pipeline runs
@@ -50,38 +45,28 @@ class BlankTokenizer(WordTokenizer):
         return [(0, len(text))]
 
 
-class ReadShard(PipelineStep):
+class ReadInput(ReadShard):
     """Yield the documents of the shard of this rank. `shards`: path, number of the --input that it belongs to."""
 
-    type, name = "READER", "documents"
-
     def __init__(self, shards: list[tuple[str, int]]) -> None:
-        super().__init__()
-        self.shards = shards
+        super().__init__([Path(path) for path, _ in shards])
+        self.numbers = tuple(number for _, number in shards)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents."""
-        path, number = self.shards[rank]
-        for document in documents.read_shard(path):
-            self.stat_update("documents")
-            yield Document(document.text, document.id, metadata={**document.metadata, INPUT: number})
+        for document in super().run(data, rank, world_size):
+            document.metadata[INPUT] = self.numbers[rank]
+            yield document
 
 
-class WriteShard(PipelineStep):
-    """Write the shard of this rank, and beside it its entry for the manifest."""
+class WriteKept(WriteShard):
+    """Write the shard of this rank with the metadata that documents came with."""
 
-    type, name = "WRITER", "documents"
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = str(folder)
-
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        """Take all documents."""
-        folder = Path(self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        entry = documents.write_shard(folder, rank, (documents.Document(d.id, d.text, own_metadata(d)) for d in data))
-        write_whole(folder / f"{rank:05d}.json", json.dumps(entry).encode())
+    def own(self, data: Iterable[Document]) -> Iterator[Document]:
+        """The documents as they are written."""
+        for document in data:
+            document.metadata = own_metadata(document)
+            yield document
 
 
 class RemovedWriter:
@@ -200,13 +185,3 @@ def write_ngrams(benchmark: tuple[str, ...], folder: Path) -> int:
 def own_metadata(document: Document) -> dict[str, Any]:
     """The metadata that a document came with."""
     return {name: value for name, value in document.metadata.items() if name not in NOT_OURS}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that has its name only when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)

@@ -8,8 +8,9 @@ Layouts (a line with nothing but white space is a blank line):
     document-per-line    one document a line, of one paragraph
     document-per-file    one document a file, one paragraph a line, blank lines passed over: PMC<id>.txt
 
-Steps: each file, .gz and .xz unpacked (by content), is read line by line; white space is normalised in each
-line; the documents are written to shards of about 32 million characters, and the manifest last. The
+Steps: each file, .gz and .xz unpacked (by content), is read line by line, one task a file or some small ones; white
+space is normalised in each line; the documents are written to shards of about 32 million characters, and the manifest
+last. The result does not depend on the number of workers. The
 manifest of the first layout says that its lines are sentences: `sentences` leaves them as they are, and
 `vocab` and `index` may take them as they are. Lines of headings (`ABSTRACT.METHODS:`) are lines like
 others. A document must fit into memory; files need not.
@@ -18,25 +19,20 @@ others. A document must fit into memory; files need not.
 import argparse
 import gzip
 import lzma
+import multiprocessing
+import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
 
-from pretraining.corpus.documents import (
-    Document,
-    Stage,
-    find_files,
-    normalise_text,
-    read_manifest,
-    run_stage,
-    source_entry,
-    write_shards,
-    writing_stage,
-)
+from pretraining.corpus.document_steps import ReadFiles
+from pretraining.corpus.documents import Document, find_files, normalise_text, read_manifest
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.stages import describe_file, run_stage, running_stage
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
 LAYOUTS = ("sentence-per-line", "paragraph-per-line", "document-per-line", "document-per-file")
@@ -85,7 +81,9 @@ def read_lines(path: Path) -> Iterator[str]:
     with open(path, "rb") as packed:
         start = packed.read(6)
         packed.seek(0)
-        bar = {"total": path.stat().st_size, "desc": path.name, "disable": None, "leave": False}
+        # in one process only: bars of several would run over each other; a task's sys.stderr goes nowhere
+        where = {"disable": True if multiprocessing.parent_process() else None, "file": sys.__stderr__}
+        bar = {"total": path.stat().st_size, "desc": path.name, "leave": False, **where}
         with tqdm.wrapattr(packed, "read", bytes=True, **bar) as counted:
             try:
                 for number, line in enumerate(_unpack(counted, packed, start), 1):
@@ -107,20 +105,46 @@ def _unpack(counted: BinaryIO, packed: BinaryIO, start: bytes) -> BinaryIO:
     return packed
 
 
-def fill_stage(stage: Stage, files: list[Path], read: Callable[[Path], Iterator[Document]], description: str) -> None:
-    """Write the documents of all files, one after another, as shards."""
-    documents = (one for path in tqdm(files, description, unit="file", disable=None) for one in read(path))
-    stage.files = write_shards(stage.output, documents, SHARD_CHARACTERS)
-    stage.sources = [source_entry(path) for path in files]
+class ReadText(ReadFiles):
+    """Yield the documents of text files."""
+
+    def __init__(self, groups: list[list[Path]], folder: Path, layout: str) -> None:
+        super().__init__(groups, folder)
+        self.layout = layout
+
+    def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
+        """Yield the documents of one file."""
+        return read_text(path, self.layout, counts)
 
 
-def convert(inputs: list[Path], output: Path, *, layout: str = LAYOUTS[0]) -> dict:
+def make_groups(files: list[Path]) -> list[list[Path]]:
+    """The files of each task: in their order, as many as make about a shard."""
+    groups: list[list[Path]] = []
+    size = 0  # of the last group, in bytes
+    for path in files:
+        if not groups or size >= SHARD_CHARACTERS:
+            groups.append([])
+            size = 0
+        groups[-1].append(path)
+        size += path.stat().st_size
+    return groups
+
+
+def convert(inputs: list[Path], output: Path, *, engine: Engine = LOCAL, layout: str = LAYOUTS[0]) -> dict:
     """Read text files and folders into `output`; return the manifest."""
     files = find_files(inputs, SUFFIXES)
-    sentences = layout == "sentence-per-line"
-    with writing_stage(output, "text", options={"layout": layout}, sentences=sentences) as stage:
-        fill_stage(stage, files, lambda path: read_text(path, layout, stage.counts), "Text")
-        if not stage.files:
+    groups = make_groups(files)
+    with running_stage(
+        output,
+        "text",
+        engine=engine,
+        tasks=[[describe_file(path) for path in group] for group in groups],
+        options={"layout": layout},
+        sentences=layout == "sentence-per-line",
+    ) as run:
+        run.read(ReadText(groups, run.work / "read", layout), SHARD_CHARACTERS)
+        run.publish(run.shards(len(groups)))
+        if not run.stage.files:
             raise ValueError(f"{files[0]} (of {len(files)} files) has no text; check --input")
     return read_manifest(output)
 
@@ -139,15 +163,19 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="the folder to write; an earlier result is replaced",
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
     )
     parser.add_argument(
         "--layout", choices=LAYOUTS, default=LAYOUTS[0],
         help="what a line is; in the first two layouts a blank line ends a document (default: %(default)s)",
     )  # fmt: skip
+    add_engine_flags(parser)
     args = parser.parse_args()
-    run_stage(lambda: convert(args.input, args.output, layout=args.layout), args.output)
+    run_stage(lambda: convert(args.input, args.output, engine=read_engine(args), layout=args.layout), args.output)
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which tasks in other processes find its steps.
+    from pretraining.corpus import text
+
+    text.main()

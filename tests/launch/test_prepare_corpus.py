@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.launch.launches import REPOSITORY
+from tests.launch.test_slurm import slurm  # noqa: F401
 
 SCRIPT = REPOSITORY / "launch" / "prepare_corpus.sh"
 RECORD = """<PubmedArticle><MedlineCitation><PMID Version="1">{pmid}</PMID><Article><ArticleTitle>Title {pmid}.
@@ -16,9 +20,13 @@ RECORD = """<PubmedArticle><MedlineCitation><PMID Version="1">{pmid}</PMID><Arti
 <Language>{language}</Language></Article></MedlineCitation></PubmedArticle>"""
 
 
-def prepare(folder: Path, *flags: str, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+def variables_of(folder: Path, **variables: str) -> dict[str, str]:
     environment = os.environ | {"PYTHON": sys.executable, "WORKERS": "1", "VOCAB_SIZE": "120"}
-    environment |= {"PUBMED": str(folder / "xml"), "OUTPUT": str(folder / "out")} | variables
+    return environment | {"PUBMED": str(folder / "xml"), "OUTPUT": str(folder / "out")} | variables
+
+
+def prepare(folder: Path, *flags: str, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = variables_of(folder, **variables)
     result = subprocess.run(["bash", SCRIPT, *flags], env=environment, capture_output=True, text=True)
     assert result.returncode == status, result.stderr
     return result
@@ -58,8 +66,12 @@ def test_all_stages_once_and_again_only_what_changed(xml: Path) -> None:
     assert "pubmed: done already\nfilter: 30 documents" in changed.stdout and "index: 30 documents" in changed.stdout
 
 
-@pytest.mark.slow
-def test_full_texts_and_records_join_pubmed(xml: Path) -> None:
+@pytest.fixture
+def four_kinds(xml: Path) -> dict[str, str]:
+    """Files of all that is read, two of PubMed; the variables that name them."""
+    text = (xml / "xml" / "a.xml").read_text()
+    text = text.replace('<PMID Version="1">', '<PMID Version="1">5').replace(">510<", ">10<")  # 10 is revised
+    (xml / "xml" / "b.xml").write_text(text)
     (xml / "pmc").mkdir()
     for number in range(5):
         (xml / "pmc" / f"PMC{number}.nxml").write_text(
@@ -69,16 +81,78 @@ def test_full_texts_and_records_join_pubmed(xml: Path) -> None:
         )
     rows = "".join(f'{{"id": "r{number}", "text": "A note on the drug {number}."}}\n' for number in range(4))
     (xml / "notes.jsonl").write_text(rows)
-    result = prepare(xml, PMC=str(xml / "pmc"), RECORDS=str(xml / "notes.jsonl"))
-    assert "pmc: 5 documents" in result.stdout and "records: 4 documents" in result.stdout
-    assert "index: 39 documents" in result.stdout
+    (xml / "notes.txt").write_text("A line on the rat.\n\nAnother one, on blood.\n")
+    named = {"PMC": "pmc", "RECORDS": "notes.jsonl", "TEXT": "notes.txt"}
+    return {name: str(xml / path) for name, path in named.items()} | {"TEXT_LAYOUT": "paragraph-per-line"}
+
+
+@pytest.mark.slow
+def test_full_texts_records_and_text_join_pubmed(xml: Path, four_kinds: dict[str, str]) -> None:
+    result = prepare(xml, **four_kinds)
+    for kind in ("pmc: 5", "records: 4", "text: 2", "index: 70"):
+        assert f"{kind} documents" in result.stdout
+
+
+def kill_something(process: subprocess.Popen, generator: random.Random) -> None:
+    """Kill the script and all that it started, or one of the processes below it, as a lack of memory does."""
+    listing = subprocess.run(["ps", "-o", "pid=,ppid=", "-g", str(process.pid)], capture_output=True, text=True).stdout
+    below = [int(line.split()[0]) for line in listing.splitlines() if int(line.split()[0]) != process.pid]
+    try:
+        if below and generator.random() < 0.5:
+            os.kill(generator.choice(below), signal.SIGKILL)
+            process.wait()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    except ProcessLookupError:
+        pass
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random_moments_it_goes_on(xml: Path, four_kinds: dict[str, str]) -> None:
+    flags = ("--duplicates", "exact")
+    began = time.monotonic()
+    prepare(xml, *flags, **four_kinds)
+    seconds = time.monotonic() - began
+    (xml / "out").rename(xml / "undisturbed")
+    generator = random.Random(time.time_ns())
+    command, environment = ["bash", SCRIPT, *flags], variables_of(xml, **four_kinds, WORKERS="2")
+    for _ in range(10):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            process.wait(generator.uniform(0.02, 0.3) * seconds)
+            break  # it went through
+        except subprocess.TimeoutExpired:
+            kill_something(process, generator)
+    prepare(xml, *flags, **four_kinds, WORKERS="2")
+    assert contents(xml / "out") == contents(xml / "undisturbed")
+    assert not [path.name for path in (xml / "out").iterdir() if ".work" in path.name or ".lock" in path.name]
+
+
+@pytest.mark.slow
+def test_on_a_real_slurm_every_stage_writes_the_same(
+    xml: Path,
+    four_kinds: dict[str, str],
+    slurm: dict[str, str],  # noqa: F811
+) -> None:
+    flags = ("--duplicates", "exact")
+    prepare(xml, *flags, **four_kinds)
+    (xml / "out").rename(xml / "local")
+    on_slurm = four_kinds | slurm | {"ENGINE": "slurm", "ENGINE_FLAGS": "--sbatch mem-per-cpu=0"}
+    prepare(xml, *flags, **on_slurm)
+    assert contents(xml / "out") == contents(xml / "local")
+    (xml / "xml" / "b.xml").write_text("<PubmedArticleSet><PubmedArticle>")
+    broken = prepare(xml, *flags, status=1, **on_slurm)
+    assert broken.stderr.startswith(f"error: {xml}/xml/b.xml is not well-formed XML") and broken.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        ({"PUBMED": ""}, "error: nothing to read; set PUBMED or TEXT to files or folders\n"),
-        ({"PUBMED": "/nowhere/at/all"}, "error: /nowhere/at/all does not exist; check PUBMED and TEXT\n"),
+        ({"PUBMED": ""}, "error: nothing to read; set PUBMED, PMC, RECORDS or TEXT to files or folders\n"),
+        ({"PUBMED": "/nowhere/at/all"}, "error: /nowhere/at/all does not exist; check PUBMED, PMC, RECORDS and TEXT\n"),
         ({"ENGINE": "spark"}, "error: ENGINE=spark is neither local nor slurm\n"),
     ],
 )

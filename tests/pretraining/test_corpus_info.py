@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from pretraining import corpus_info
-from pretraining.corpus import index, pubmed, sentences
+from pretraining.corpus import index, pubmed, sentences, text
+from pretraining.corpus.engine import LOCAL
+from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.index import build_index
 from pretraining.corpus.indexed import IndexedCorpus
+from pretraining.corpus.provenance import files_of_document
+from pretraining.corpus.selection import Rules
 from tests.commands import call
 from tests.tiny import make_corpus, make_tokenizer, micro_batches, open_samples, tiny_config
 
@@ -39,7 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (folder / "xml" / f"pubmed{number}.xml.gz").write_bytes(gzip.compress(text.encode()))
     pubmed.convert([folder / "xml"], folder / "documents")
     sentences.convert([folder / "documents"], folder / "sentences")
-    build_index(folder / "sentences", make_tokenizer(folder / "tokenizer"), str(folder / "c"), workers=1)
+    build_index(folder / "sentences", make_tokenizer(folder / "tokenizer"), str(folder / "c"))
     return folder / "c", folder / "tokenizer"
 
 
@@ -99,3 +103,22 @@ def test_mistakes(corpus: tuple[Path, Path], flags: list[str], complaint: str) -
 def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:
     result = call(corpus_info.main, tmp_path / "c")
     assert result.returncode == 1 and "c.json is missing" in result.stderr
+
+
+def test_a_document_is_traced_through_the_filter_and_not_to_a_file_that_is_a_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two text files of two shards: the first file alone has both."""
+    monkeypatch.setattr(text, "SHARD_CHARACTERS", 30)
+    (tmp_path / "a.txt").write_text("w1 w2 w3 w4 w5 w6 w7 w8 w9 w10\n\n" * 2)
+    (tmp_path / "b.txt").write_text("\n")
+    made = text.convert([tmp_path / "a.txt", tmp_path / "b.txt"], tmp_path / "text")
+    assert len(made["files"]) == len(made["sources"]) == 2
+    filter_corpus(Plan((tmp_path / "text",), Rules()), tmp_path / "kept", LOCAL)
+    sentences.convert([tmp_path / "kept"], tmp_path / "sentences")
+    manifest = build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"))
+    lines = files_of_document(manifest, 1)
+    assert [line.split(" (")[0] for line in lines] == [
+        *(f"{stage}: documents-00001.jsonl" for stage in ("sentences", "filter", "text")),
+        "one of 2 input files:", "input file: a.txt", "input file: b.txt",
+    ]  # fmt: skip

@@ -73,7 +73,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: int) -> None:
 def test_ids_and_manifests_of_all_stages_lie_beside_the_index(tmp_path: Path) -> None:
     documents = make_documents(tmp_path / "documents", [["w1 w2.", "\u200b", "w3 w4."], ["w5.", "w6. w7."]])
     convert([documents], tmp_path / "sentences")
-    build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"), workers=1)
+    build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"))
     ids = DocumentIds(tmp_path / "c")
     assert [ids[number] for number in range(len(ids))] == ["pmid-00", "pmid-02", "pmid-10", "pmid-11"]
     manifest = json.loads((tmp_path / "c.json").read_text())
@@ -107,7 +107,7 @@ def test_a_run_killed_anywhere_is_repeated_to_the_same_bytes(tmp_path: Path, rep
 
 def test_a_run_killed_between_two_renames_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert([make_documents(tmp_path / "d", [["w1 w2.", "w3."]])], tmp_path / "s")
-    arguments = (tmp_path / "s", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"), 1)
+    arguments = (tmp_path / "s", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"))
     build_index(*arguments)
     whole = {path.name: path.read_bytes() for path in tmp_path.glob("*c.*")}
     for name, where in (("rename", DocumentIdWriter), ("write_manifest", index)):

@@ -100,11 +100,12 @@ def test_a_control_has_the_size_of_the_selection(tmp_path: Path) -> None:
 def test_mistakes_are_said_before_anything_is_written(two_inputs: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="other holds files not made by this stage"):
+    with pytest.raises(ValueError, match="other holds thesis.txt, not made by this stage"):
         filter_corpus(Plan(two_inputs, Rules()), tmp_path / "other", ENGINE)
     with pytest.raises(ValueError, match="no document passes"):
         filter_corpus(Plan(two_inputs, Rules(language=("eng",))), tmp_path / "out", ENGINE)
-    assert not (tmp_path / "out").exists() and (tmp_path / "other" / "thesis.txt").exists()
+    assert list((tmp_path / "out").iterdir()) == [] and (tmp_path / "other" / "thesis.txt").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out"]
 
 
 # ---- the command ----
@@ -142,7 +143,7 @@ def run(words: list[str], **environment: str) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(command(corpus, output, "--workers", "1"))
+    assert run(command(corpus, output, "--workers", "1")).stderr == ""
     counts = read_manifest(output)["counts"]
     assert counts["dropped_sample"] and counts["dropped_duplicate_exact"] and counts["dropped_duplicate_near"]
     return output

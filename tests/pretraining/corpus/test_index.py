@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretraining.corpus import index
+from pretraining.corpus import encode, index
 from pretraining.corpus.documents import Document, read_documents, write_shard, writing_stage
-from pretraining.corpus.index import build_index, check_tokenizer
+from pretraining.corpus.engine import Engine
+from pretraining.corpus.index import build_index
+from pretraining.corpus.index_manifest import check_tokenizer
 from pretraining.corpus.indexed import CorpusWriter, IndexedCorpus, corpus_path
 from pretraining.corpus.tokenizer import (
     SPECIAL_TOKENS,
@@ -126,19 +128,21 @@ def test_chunks_of_any_size_give_the_same_corpus(tmp_path, tokenizer_folder, mon
     """Lines shorter than a chunk, as long as one, and covering many."""
     texts = ["short", "b" * 7, "long sentence here\n" * 20, "é漢" * 9, *TEXTS]
     source = write_documents(tmp_path / "documents", texts, shards=2)
-    monkeypatch.setattr(index, "CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr(index, "_BATCH_SENTENCES", 3)
-    build_index(source, tokenizer_folder, str(tmp_path / "c"), workers=1)
+    monkeypatch.setattr(encode, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(encode, "TASK_BYTES", max(64, 3 * chunk_bytes))
+    monkeypatch.setattr(encode, "_BATCH_SENTENCES", 3)
+    build_index(source, tokenizer_folder, str(tmp_path / "c"))
     assert read(tmp_path / "c") == expected_ids(texts, tokenizer_folder)
 
 
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path, tokenizer_folder, monkeypatch):
     texts = [f"document {number}\n" + "more of it\n" * (number % 7) for number in range(300)]
     source = write_documents(tmp_path / "documents", texts, shards=3)
-    monkeypatch.setattr(index, "CHUNK_BYTES", 2000)  # read by the parent alone, which makes the chunks
+    monkeypatch.setattr(encode, "CHUNK_BYTES", 500)  # both read by the parent alone
+    monkeypatch.setattr(encode, "TASK_BYTES", 2000)
     files = {}
     for workers in (1, 2, 3):
-        build_index(source, tokenizer_folder, str(tmp_path / f"c{workers}"), workers)
+        build_index(source, tokenizer_folder, str(tmp_path / f"c{workers}"), Engine(workers=workers))
         suffixes = (".bin", ".idx", ".ids", ".json")
         files[workers] = [corpus_path(tmp_path / f"c{workers}", s).read_bytes() for s in suffixes]
     assert files[1] == files[2] == files[3]
@@ -148,27 +152,27 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, tokenizer_folder, monk
 def test_an_earlier_corpus_is_replaced_and_survives_a_failure(tmp_path, tokenizer_folder, monkeypatch):
     prefix = str(tmp_path / "c")
     source = write_documents(tmp_path / "documents", TEXTS)
-    build_index(source, tokenizer_folder, prefix, workers=1)
+    build_index(source, tokenizer_folder, prefix)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("c.*")}
     other = write_documents(tmp_path / "other", ["other text"] * 3)
     with monkeypatch.context() as patch:
-        patch.setattr(index, "encode_chunk", lambda chunk: 1 / 0)
+        patch.setattr(encode, "encode_chunk", lambda chunk: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            build_index(other, tokenizer_folder, prefix, workers=1)
+            build_index(other, tokenizer_folder, prefix)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*c.*")} == before
     with monkeypatch.context() as patch:
         patch.setattr(index, "write_manifest", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            build_index(other, tokenizer_folder, prefix, workers=1)
+            build_index(other, tokenizer_folder, prefix)
     with pytest.raises(ValueError, match=r"c\.json is missing"):
         check_tokenizer(prefix, tokenizer_folder)
-    build_index(other, tokenizer_folder, prefix, workers=1)
-    build_index(source, tokenizer_folder, prefix, workers=1)
+    build_index(other, tokenizer_folder, prefix)
+    build_index(source, tokenizer_folder, prefix)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("c.*")} == before
 
 
 def test_another_tokenizer_is_refused(tmp_path, tokenizer_folder):
-    build_index(write_documents(tmp_path / "d", TEXTS), tokenizer_folder, str(tmp_path / "c"), workers=1)
+    build_index(write_documents(tmp_path / "d", TEXTS), tokenizer_folder, str(tmp_path / "c"))
     others = {
         "vocabulary": write_tokenizer_folder(tmp_path / "other", "cell"),
         "case": write_tokenizer_folder(tmp_path / "cased", lowercase=False),
@@ -282,7 +286,7 @@ def test_a_document_of_very_many_sentences(tmp_path, tokenizer_folder):
     sentences = 60_000
     source = write_documents(tmp_path / "documents", ["before", "\n".join(["a long document"] * sentences), "after"])
     assert next(iter(read_documents(source))).text == "before"
-    build_index(source, tokenizer_folder, str(tmp_path / "c"), workers=2)
+    build_index(source, tokenizer_folder, str(tmp_path / "c"), Engine(workers=2))
     corpus = IndexedCorpus(tmp_path / "c")
     assert corpus.document_starts.tolist() == [0, 1, 1 + sentences, 2 + sentences]
     assert corpus.sentence(sentences).tolist() == expected_ids(["a long document"], tokenizer_folder)[0][0]

@@ -13,6 +13,7 @@ import pytest
 
 from pretraining.corpus import pmc
 from pretraining.corpus.documents import read_documents, read_manifest
+from pretraining.corpus.engine import Engine
 from pretraining.corpus.jats import read_article
 from pretraining.corpus.pmc import convert, read_articles
 from tests.tar_files import extract
@@ -278,7 +279,7 @@ def test_broken_articles_are_left_out_where_asked_and_listed(tmp_path):
 def test_real_articles(tmp_path):
     with tarfile.open(DATA / "evidence_inference_nxml.tar.xz") as archive:
         extract(archive, tmp_path)
-    manifest = convert([tmp_path / "pmc_nxml", DATA], tmp_path / "o", workers=2)
+    manifest = convert([tmp_path / "pmc_nxml", DATA], tmp_path / "o", engine=Engine(workers=2))
     assert manifest["documents"] == manifest["counts"]["articles"] == 568
     documents = list(read_documents(tmp_path / "o"))
     text = "\n".join(document.text for document in documents)

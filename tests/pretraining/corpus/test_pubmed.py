@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretraining.corpus.documents import read_documents
+from pretraining.corpus.engine import Engine
 from pretraining.corpus.pubmed import convert, read_pubmed
 
 REPOSITORY = Path(__file__).parents[3]
@@ -228,7 +229,7 @@ def test_other_encodings(tmp_path):
 
 @needs_data
 def test_real_baseline(tmp_path):
-    manifest = convert([DATA / "baseline"], tmp_path / "o", workers=2)
+    manifest = convert([DATA / "baseline"], tmp_path / "o", engine=Engine(workers=2))
     # 49, 29, 45, 51 and 10 records; 24 of the 49 have no abstract
     assert manifest["counts"]["records"] == 184
     documents = {entry["name"]: source["documents"] for entry, source in zip(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretraining.corpus.documents import read_documents, read_manifest
+from pretraining.corpus.engine import Engine
 from pretraining.corpus.pubmed import convert
 
 REPOSITORY = Path(__file__).parents[3]
@@ -93,7 +94,7 @@ def test_updates_revise_and_delete(tmp_path, workers):
         deletion(3, 4, 7, 99),
     )
     second = write(tmp_path / "3.xml", article("4 again.", pmid="4"), deletion(5), deletion(5))
-    manifest = convert([baseline, first, second], tmp_path / "o", workers=workers)
+    manifest = convert([baseline, first, second], tmp_path / "o", engine=Engine(workers=workers))
     titles = [d.text.split("\n")[0] for d in read_documents(tmp_path / "o")]
     assert titles == ["6.", "1 revised.", "4 again."]
     counts = manifest["counts"]
