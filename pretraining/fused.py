@@ -245,7 +245,6 @@ def kernel_table(
         ("dropout", *(("random words", "torch's is slower on CPUs") if on_cpu else ("torch", "on the GPU"))),
         ("cross-entropy", "cross_entropy_sum", "softmax kept from the loss to its gradient"),
         ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
-        ("compile", "off", "its gain has not been measured (benchmarks/NOTES.md)"),
         (
             "optimizer",
             "DeepSpeed FusedAdam",

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
 from pretraining.dropout import dropout
-from pretraining.fused import resolve_attention, resolve_layer_norm
+from pretraining.fused import layer_norm_torch, resolve_attention, resolve_layer_norm
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., width] -> [..., width]."""
-        return resolve_layer_norm(values.device.type).run(values, self.weight, self.bias, self.eps)
+        compiling = torch.compiler.is_compiling()  # then torch's, which is fused with what stands around it
+        run = layer_norm_torch if compiling else resolve_layer_norm(values.device.type).run
+        return run(values, self.weight, self.bias, self.eps)
 
 
 class Embeddings(nn.Module):
@@ -112,13 +114,16 @@ class Layer(nn.Module):
         """[T, W] -> [T, W]."""
         tokens, width = hidden.shape
         qkv = self.qkv(hidden).view(tokens, 3, self.heads, width // self.heads)
-        hidden_dropout, attention_dropout = (
-            (self.hidden_dropout, self.attention_dropout) if self.training else (0.0, 0.0)
-        )
-        attention = resolve_attention(qkv.device.type, qkv.dtype, attention_dropout > 0).run
-        context = attention(qkv, batch.lengths, batch.cu_seqlens, attention_dropout).reshape(tokens, width)
-        hidden = self.attention_norm(hidden + dropout(self.attention_output(context), hidden_dropout))
-        return self.ffn_norm(hidden + dropout(self.ffn_out(F.gelu(self.ffn_in(hidden))), hidden_dropout))
+        probability = self.attention_dropout if self.training else 0.0
+        attention = resolve_attention(qkv.device.type, qkv.dtype, probability > 0).run
+        context = attention(qkv, batch.lengths, batch.cu_seqlens, probability).reshape(tokens, width)
+        return self.after_attention(hidden, context)
+
+    def after_attention(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """The layer's input and what attention made of it, [T, W] each -> [T, W]: what compiling.py compiles."""
+        probability = self.hidden_dropout if self.training else 0.0
+        hidden = self.attention_norm(hidden + dropout(self.attention_output(context), probability))
+        return self.ffn_norm(hidden + dropout(self.ffn_out(F.gelu(self.ffn_in(hidden))), probability))
 
 
 class Encoder(nn.Module):

@@ -33,6 +33,7 @@ ORDER = (
     ("attention",),
     ("fused",),
     ("model",),
+    ("compiling",),
     ("metrics",),
     ("objectives",),
     ("optim",),
