@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
 from pretraining.dropout import dropout
-from pretraining.fused import layer_norm_torch, resolve_attention, resolve_layer_norm
+from pretraining.fused import layer_norm_torch, resolve_attention, resolve_layer_norm, vocabulary_logits
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,14 @@ class Encoder(nn.Module):
         return hidden
 
 
+class Vocabulary(nn.Linear):
+    """The generator's output layer; the multiple of columns is fused.py's."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[M, E] -> [M, V], or a few columns of -inf more."""
+        return vocabulary_logits(hidden, self.weight, self.bias)
+
+
 class GeneratorHead(nn.Module):
     """Vocabulary logits at the masked positions only: dense to the embedding width, GELU, LayerNorm, tied word
     table.
@@ -153,11 +161,11 @@ class GeneratorHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
         self.norm = LayerNorm(shape.embedding_size, shape.layernorm_epsilon)
-        self.vocabulary = nn.Linear(shape.embedding_size, word.num_embeddings)
+        self.vocabulary = Vocabulary(shape.embedding_size, word.num_embeddings)
         self.vocabulary.weight = word.weight  # a module of its own, so that ZeRO-3 gathers the tied table here too
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[M, W] -> [M, V]."""
+        """[M, W] -> [M, V], or a few columns of -inf more."""
         return self.vocabulary(self.norm(F.gelu(self.dense(hidden))))
 
 
