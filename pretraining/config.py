@@ -146,6 +146,10 @@ class RunConfig:
         "A rank that has waited so long for the others ends the run: longer than the slowest checkpoint.", 30.0
     )
     exit_duration_in_mins: float | None = flag("Save a checkpoint and stop after this many minutes.")
+    recompute_activations: bool = flag(
+        "Keep only the input of each layer and compute the rest again in the backward pass: less memory, more time.",
+        False,
+    )
     compile: Literal["auto", "on", "off"] = flag(
         "Compile both networks with torch.compile; auto: on GPUs, but not at ZeRO stage 3. CPUs gain nothing.", "auto"
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
@@ -135,13 +136,25 @@ class Encoder(nn.Module):
         if shape.embedding_size != shape.hidden_size:
             self.project = nn.Linear(shape.embedding_size, shape.hidden_size)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
+        self.recompute = False
 
     def forward(self, embedded: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
         """[T, E] -> [T, W]."""
         hidden = embedded if self.project is None else self.project(embedded)
         for layer in self.layers:
-            hidden = layer(hidden, batch)
+            if self.recompute and torch.is_grad_enabled():
+                # It puts the random state back for the second time: the same values are dropped.
+                hidden = checkpoint(layer, hidden, batch, use_reentrant=False)
+            else:
+                hidden = layer(hidden, batch)
         return hidden
+
+
+def recompute_activations(objective: nn.Module) -> None:
+    """Let all encoders keep only the input of each layer, and compute the rest again in the backward pass."""
+    for module in objective.modules():
+        if isinstance(module, Encoder):
+            module.recompute = True
 
 
 class Vocabulary(nn.Linear):

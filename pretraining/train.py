@@ -34,6 +34,7 @@ from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
 from pretraining.meter import Meter, rank_peak_flops
 from pretraining.metrics import add_sums, summarize
+from pretraining.model import recompute_activations
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
@@ -191,6 +192,8 @@ def train(config: Config) -> int:
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     compiled = resolve_compile(config.run.compile, device_type, zero_stage(merged))
     objective = build_objective(config.model, corpus.vocab_size, config.run.seed)
+    if config.run.recompute_activations:
+        recompute_activations(objective)
     if config.run.dry_run:
         if int(os.environ["RANK"]) == 0:
             print(describe_run(config, objective, merged, world_size))
