@@ -134,26 +134,36 @@ def checkpoint_bytes(parameters: int) -> int:
 
 
 def activation_bytes(config: Config, vocab_size: int, settings: dict[str, Any], micro: int, device_type: str) -> int:
-    """Bytes that autograd keeps for the backward pass of one micro-batch of full samples."""
+    """Bytes that autograd keeps for the backward pass of one micro-batch of full samples.
+
+    With --recompute-activations: the layers' inputs, and one layer whole, which the backward pass computes again.
+    """
     kind, length = precision(settings), config.data.seq_length
     size = 2 if kind == "autocast" else BYTES_PER_ELEMENT[kind]
     tokens, masked = micro * length, round(micro * length * config.data.mask_prob)
     main, small = discriminator_shape(config.model), generator_shape(config.model)
     predictor = small if config.model.objective == "electra" else main
-    total = tokens * _encoder_bytes(main, length, size, device_type)
+    again = config.run.recompute_activations
+    total = tokens * _encoder_bytes(main, length, size, device_type, again)
+    if again:
+        total += tokens * _layer_bytes(main, length, size, device_type)
     total += masked * _vocabulary_bytes(predictor, vocab_size, size)
     if config.model.objective == "electra":
-        total += tokens * _encoder_bytes(small, length, size, device_type)
+        total += tokens * _encoder_bytes(small, length, size, device_type, again)
         # Discriminator head: around its GELU two widths, its score and the label in fp32.
         total += tokens * (2 * main.hidden_size * size + 8)
     return round(total)
 
 
-def _encoder_bytes(shape: EncoderShape, length: int, size: int, device_type: str) -> float:
-    """Bytes per word piece of embeddings and layers. `size`: bytes of an element."""
+def _mask_bytes(size: int, device_type: str) -> int:
+    """Bytes of a value's dropout mask: of the values' own type on CPUs (dropout.py), a byte on GPUs."""
+    return size if device_type == "cpu" else 1
+
+
+def _layer_bytes(shape: EncoderShape, length: int, size: int, device_type: str) -> float:
+    """Bytes per word piece of one layer. `size`: bytes of an element."""
     width, ffn, heads = shape.hidden_size, shape.ffn_hidden_size, shape.num_attention_heads
-    # A dropout mask: of the values' own type on CPUs (dropout.py), a byte a value on GPUs.
-    mask_size = size if device_type == "cpu" else 1
+    mask_size = _mask_bytes(size, device_type)
     mask, attention_mask = mask_size * (shape.hidden_dropout > 0), mask_size * (shape.attention_dropout > 0)
     # The layer's input, query, key, value, context, twice the sum before LayerNorm, the first LayerNorm's output.
     layer = size * (8 * width + 2 * ffn) + 2 * mask * width
@@ -162,6 +172,14 @@ def _encoder_bytes(shape: EncoderShape, length: int, size: int, device_type: str
         layer += heads * length * (size + (size + attention_mask if attention_mask else 0))
     else:
         layer += 4 * heads  # flash attention keeps one logarithm a row
+    return layer
+
+
+def _encoder_bytes(shape: EncoderShape, length: int, size: int, device_type: str, again: bool) -> float:
+    """Bytes per word piece of embeddings and layers; again: of the layers only their inputs."""
+    width = shape.hidden_size
+    layer = size * width if again else _layer_bytes(shape, length, size, device_type)
+    mask = _mask_bytes(size, device_type) * (shape.hidden_dropout > 0)
     embedding = size * shape.embedding_size + mask * shape.embedding_size
     projected = size * shape.embedding_size if shape.embedding_size != width else 0
     return embedding + projected + shape.num_layers * layer + size * width

@@ -35,6 +35,7 @@ ORDER = (
     ("fused",),
     ("model",),
     ("local_attention",),
+    ("compiling",),
     ("metrics",),
     ("objectives",),
     ("optim",),

@@ -12,6 +12,7 @@ from pretraining.ds_config import (
     offloads_optimizer,
     offloads_parameters,
 )
+from pretraining.model import recompute_activations
 from pretraining.objectives import OBJECTIVES, build_objective
 from pretraining.plan_memory import (
     activation_bytes,
@@ -128,6 +129,8 @@ SHAPES = {
 def saved_bytes(config: Config, length: int, samples: int, vocab_size: int) -> int:
     """Bytes of the storages that autograd saves in a forward pass, parameters and the batch itself not counted."""
     objective = build_objective(config.model, vocab_size, seed=0)
+    if config.run.recompute_activations:
+        recompute_activations(objective)
     batch = full_batch(length, samples, round(config.data.mask_prob * length), vocab_size)
     known = {p.untyped_storage().data_ptr() for p in objective.parameters()}
     known |= {t.untyped_storage().data_ptr() for t in batch if isinstance(t, torch.Tensor)}
@@ -154,6 +157,21 @@ def test_activations_are_what_autograd_saves(shape: str, objective: str, dropout
     measured = saved_bytes(config, length, samples, vocab_size)
     assert expected == pytest.approx(measured, rel=0.15)
     assert activation_bytes(config, vocab_size, {}, 2 * samples, "cpu") == pytest.approx(2 * expected, rel=0.02)
+
+
+def test_recomputed_activations_are_the_layers_inputs_and_one_layer() -> None:
+    config = tiny_config(objective="mlm", num_layers=4)
+    kept = activation_bytes(config, VOCAB_SIZE, {}, 8, "cpu")
+    config.model.num_layers = 5
+    layer = activation_bytes(config, VOCAB_SIZE, {}, 8, "cpu") - kept
+    config.model.num_layers, config.run.recompute_activations = 4, True
+    inputs = (
+        4 * (8 * config.data.seq_length) * config.model.hidden_size * 4
+    )  # checkpoint holds them outside of autograd
+    measured = saved_bytes(config, config.data.seq_length, 8, VOCAB_SIZE)
+    expected = activation_bytes(config, VOCAB_SIZE, {}, 8, "cpu")
+    assert expected == pytest.approx(measured + inputs + layer, rel=0.15)
+    assert expected < 0.6 * kept
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
