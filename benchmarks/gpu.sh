@@ -5,7 +5,8 @@
 #
 # Steps, in less than eight minutes together; each has a limit of its own and a failure does not end the others:
 #   1. the kernels that fused.py picks, as a table, and their self-tests
-#   2. ours, word pieces and samples a second: base at lengths 512 and 128, large at 512, on full samples
+#   2. ours, word pieces and samples a second: base at lengths 512 and 128, large at 512, on full samples, compiled;
+#      base at 512 also without
 #   3. ours beside Hugging Face's heads on abstracts, base at 512, where transformers is installed
 #   4. a table at the end; everything as JSON in OUTPUT_FOLDER (left out: a folder that is removed again)
 # It installs nothing, writes nothing outside OUTPUT_FOLDER and needs neither deepspeed nor datatrove.
@@ -41,22 +42,26 @@ step() { # step SECONDS NAME COMMAND...: run within a limit, its output in OUTPU
 
 kernels='
 import torch
+from pretraining.compiling import resolve_compile
 from pretraining.fused import kernel_table
-for row in kernel_table("cuda", False, torch.bfloat16, 0.1):
+compiled = resolve_compile("auto", "cuda", 1)
+for row in [*kernel_table("cuda", False, torch.bfloat16, 0.1), ("compile", compiled.name, compiled.why)]:
     print("| " + " | ".join(row) + " |")
 '
-step 60 kernels "$python" -c "$kernels"
-ours() { # ours SIZE LENGTH BATCH SECONDS
-    step "$4" "ours-$1-$2" "$python" -m benchmarks.pretraining_speed --size "$1" --length "$2" --no-peers \
-        --full-samples --batch-size "$3" --our-micro-batch "$3" --our-precision bf16 --rounds 10 \
-        --output "$output/ours-$1-$2.json"
+step 40 kernels "$python" -c "$kernels"
+ours() { # ours SIZE LENGTH BATCH SECONDS EXECUTION
+    local name="ours-$1-$2-$5"
+    step "$4" "$name" "$python" -m benchmarks.pretraining_speed --size "$1" --length "$2" --no-peers \
+        --our-execution "$5" --full-samples --batch-size "$3" --our-micro-batch "$3" --our-precision bf16 --rounds 10 \
+        --output "$output/$name.json"
 }
-ours base 512 64 75
-ours base 128 256 75
-ours large 512 32 90
+ours base 512 64 80 compile
+ours base 512 64 50 eager
+ours base 128 256 80 compile
+ours large 512 32 90 compile
 if "$python" -c 'import transformers' 2>/dev/null; then
-    step 170 peers-base-512 "$python" -m benchmarks.pretraining_speed --size base --length 512 --batch-size 32 \
-        --attention sdpa --execution eager --precision bf16 autocast --micro-batch 32 --rounds 5 --minutes 2 \
+    step 130 peers-base-512 "$python" -m benchmarks.pretraining_speed --size base --length 512 --batch-size 32 \
+        --attention sdpa --execution eager --precision bf16 autocast --micro-batch 32 --rounds 5 --minutes 1.5 \
         --output "$output/peers-base-512.json"
 fi
 

@@ -238,7 +238,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--our-micro-batch", type=int, default=32, help="Samples of our micro-batch (default: %(default)s).")
     choices = ("fp32", "bf16", "autocast")
     add("--our-precision", choices=choices, default="bf16" if bf16 else "fp32", help="Default here: %(default)s.")
-    add("--our-execution", choices=("eager", "compile"), default="eager", help="Default: %(default)s.")
+    execution = "compile" if torch.cuda.is_available() else "eager"
+    add("--our-execution", choices=("eager", "compile"), default=execution, help="Default here: %(default)s.")
     add("--clock", choices=("wall", "processor"), default="wall", help="Whose seconds count (default: %(default)s).")
     add("--no-peers", action="store_true", help="Measure ours alone.")
     for name, every in (("attention", ("eager", "sdpa")), ("execution", ("eager", "compile")), ("precision", choices)):

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from pretraining.batch import MaskedBatch
+from pretraining.compiling import compile_networks, resolve_compile
 from pretraining.config import Config
 from pretraining.model import discriminator_shape, generator_shape
 from pretraining.objectives import build_objective
@@ -79,16 +80,12 @@ def make_way(setting: Setting, config: Config, vocabulary: int, device: torch.de
     keeps_masters = setting.way == "ours" and setting.precision == "bf16"
     masters = [p.detach().float() for p in parameters] if keeps_masters else []
     adam = torch.optim.AdamW(masters or parameters, lr=1e-4, eps=1e-6, weight_decay=0.01, fused=True)
-    if setting.execution == "compile":
+    if setting.execution == "compile" and setting.way == "ours":
+        compile_networks(modules["objective"], resolve_compile("on", device.type, 0), setting.precision, "on")
+    elif setting.execution == "compile":
         for module in modules.values():
-            compile_encoders(module)
+            module.compile(dynamic=True)  # the whole network, as users do
     return Way(setting, modules, adam, parameters, masters, device)
-
-
-def compile_encoders(module: nn.Module) -> None:
-    """Compile in place: ours as the trainer does, Hugging Face's the whole network, as users do."""
-    own = getattr(module, "compile_encoders", None)
-    own() if own else module.compile(dynamic=True)
 
 
 def hugging_face_models(setting: Setting, config: Config, vocabulary: int) -> nn.ModuleDict:

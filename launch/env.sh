@@ -3,14 +3,16 @@
 #
 #   MODULES     modules to load, separated by blanks
 #   CONTAINER   an Apptainer or Singularity image (launch/containers/); ranks then run inside it, the scheduler outside
-#   BIND        further folders that the container sees, separated by commas; the repository and the folders of SAVE,
-#               DATA_PATH and TOKENIZER are always among them
+#   BIND        further folders that the container sees, separated by commas; the repository, SCRATCH and the folders of
+#               SAVE, DATA_PATH, TOKENIZER and of every flag with a path are always among them
 #   INTERFACE   network interface of the ranks' traffic, such as ib0
 #   SCRATCH     node-local folder for caches and temporary files
+#   STARTS_WITHOUT_PROGRESS   how often a job, or a chain, may start in a row without a new checkpoint (3; 0: any number)
 #   SITE_ENV    a file of your own with more such lines, sourced first
 #
-# It sets RANK_COMMAND, the words that start one rank (launch/pretrain.sh, in the container if there is one), and flags, what
-# launch/submit.sh has put, shell-quoted, into PRETRAIN_FLAGS, for schedulers that pass no arguments to a script.
+# It sets flags, those of the script that sources it, or, for schedulers that pass no arguments to a script, what
+# launch/submit.sh has put, shell-quoted, into PRETRAIN_FLAGS; and RANK_COMMAND, the words that start one rank
+# (launch/pretrain.sh, in the container if there is one).
 
 # shellcheck source=/dev/null
 if [ -n "${SITE_ENV:-}" ]; then
@@ -27,6 +29,16 @@ if [ -n "${SCRATCH:-}" ]; then
     export TMPDIR="$SCRATCH" TRITON_CACHE_DIR="$SCRATCH/triton"
 fi
 export HF_HUB_OFFLINE=1 # compute nodes have no network, and a run needs none
+# What belongs together, for pretraining/restarts.py: a chain has its name from launch/submit.sh, a job is queued again
+# under its number.
+job="${SLURM_JOB_ID:-${PBS_JOBID:-${LSB_JOBID:-}}}"
+export PRETRAINING_SUBMISSION="${PRETRAINING_SUBMISSION:-$job}" STARTS_WITHOUT_PROGRESS="${STARTS_WITHOUT_PROGRESS:-3}"
+
+# shellcheck disable=SC2034  # pbs.sh and lsf.sh use it
+flags=("$@")
+if [ -n "${PRETRAIN_FLAGS:-}" ]; then
+    eval "flags=($PRETRAIN_FLAGS)"
+fi
 
 RANK_COMMAND=(bash "$ROOT/launch/pretrain.sh")
 if [ -n "${CONTAINER:-}" ]; then
@@ -39,16 +51,14 @@ if [ -n "${CONTAINER:-}" ]; then
         echo "error: CONTAINER $CONTAINER does not exist; build it from launch/containers/pretraining.def" >&2
         exit 1
     fi
-    seen="$ROOT${BIND:+,$BIND}"
-    for place in "${SAVE:-}" "${DATA_PATH:+$(dirname "$DATA_PATH")}" "${TOKENIZER:-}"; do
-        [ -n "$place" ] && [ -d "$place" ] && seen+=",$(realpath "$place")"
+    seen="$ROOT${BIND:+,$BIND}${SCRATCH:+,$SCRATCH}"
+    for place in "${SAVE:-}" "${DATA_PATH:-}" "${TOKENIZER:-}" "${flags[@]#--*=}"; do
+        [[ $place == */* ]] || continue
+        # The nearest folder that exists: SAVE is not there before the first start, a corpus is a prefix.
+        until [ -d "$place" ]; do place=$(dirname "$place"); done
+        place=$(realpath "$place")
+        [[ $place == / || ,$seen, == *,"$place",* ]] || seen+=",$place"
     done
     # The environment of the job goes in with it: rank variables and NCCL's settings are in there.
     RANK_COMMAND=("$runtime" exec --nv --bind "$seen" --env PYTHON=python3 "$CONTAINER" "${RANK_COMMAND[@]}")
-fi
-
-# shellcheck disable=SC2034  # pbs.sh and lsf.sh use it
-flags=()
-if [ -n "${PRETRAIN_FLAGS:-}" ]; then
-    eval "flags=($PRETRAIN_FLAGS)"
 fi

@@ -102,7 +102,10 @@ ARGS=("${MODEL_ARGS[@]}" "${DATA_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${RUN_ARGS[@]
 
 # ---- inside a launcher: this process becomes one rank ---------------------------------------------------------------
 ranks_here() { # how many ranks this node has
-    local count="${LOCAL_WORLD_SIZE:-${LOCAL_SIZE:-${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNRANKS:-}}}}"
+    local mpi=(OMPI_COMM_WORLD_LOCAL_SIZE JSM_NAMESPACE_LOCAL_SIZE MPI_LOCALNRANKS PALS_LOCAL_SIZE) name count=""
+    for name in LOCAL_WORLD_SIZE LOCAL_SIZE "${mpi[@]}"; do # as in pretraining/ranks.py
+        count="${count:-${!name:-}}"
+    done
     [ -z "$count" ] && [ -n "${SLURM_STEP_ID:-}" ] && count="${SLURM_STEP_TASKS_PER_NODE:-1}"
     count="${count%%[!0-9]*}"
     printf %s "${count:-1}"

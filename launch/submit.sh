@@ -69,7 +69,7 @@ for ((place = 0; place < ${#pretrain_flags[@]}; place++)); do
         pretrain_flags=("${pretrain_flags[@]:0:place}" "${pretrain_flags[@]:place+2}")
         place=$((place - 1))
         ;;
-    --tokenizer | --load | --init-from | --data-cache-path | --tensorboard-dir)
+    --tokenizer | --load | --init-from | --data-cache-path | --stage-data-to | --tensorboard-dir)
         pretrain_flags[place + 1]=$(realpath -m "$value")
         ;;
     --data-path) # a prefix, or weights and prefixes
@@ -86,6 +86,10 @@ for ((place = 0; place < ${#pretrain_flags[@]}; place++)); do
 done
 SAVE="$runs/$name"
 code="$SAVE/code"
+if [ -n "${DEEPSPEED_CONFIG:-}" ]; then
+    [ -f "$DEEPSPEED_CONFIG" ] || DEEPSPEED_CONFIG="$root/$DEEPSPEED_CONFIG" # as the trainer looks for it
+    [ -f "$DEEPSPEED_CONFIG" ] || fail "DEEPSPEED_CONFIG ${DEEPSPEED_CONFIG#"$root/"} does not exist"
+fi
 if [ -d "$code" ]; then
     echo "using the copy of the code in $code, made when this run was first submitted"
 else
@@ -96,12 +100,12 @@ else
         cp -R "$root/$folder" "$code.partial/"
     done
     find "$code.partial" -name __pycache__ -type d -prune -exec rm -rf {} +
-    if [ -n "${DEEPSPEED_CONFIG:-}" ]; then
-        [ -f "$DEEPSPEED_CONFIG" ] || fail "DEEPSPEED_CONFIG $DEEPSPEED_CONFIG does not exist"
-        cp "$DEEPSPEED_CONFIG" "$code.partial/deepspeed_config.json"
-    fi
     git -C "$root" rev-parse HEAD >"$code.partial/commit" 2>/dev/null || echo unknown >"$code.partial/commit"
     mv "$code.partial" "$code"
+fi
+if [ -n "${DEEPSPEED_CONFIG:-}" ] && [ ! -f "$code/deepspeed_config.json" ]; then
+    cp "$DEEPSPEED_CONFIG" "$code/deepspeed_config.json.partial"
+    mv "$code/deepspeed_config.json.partial" "$code/deepspeed_config.json"
 fi
 [ -f "$code/deepspeed_config.json" ] && export DEEPSPEED_CONFIG="$code/deepspeed_config.json"
 if [ -z "${PYTHON:-}" ] && [ -x "$root/.venv/bin/python" ]; then
@@ -115,7 +119,9 @@ for variable in DATA_PATH TOKENIZER; do # the job starts in another folder
 done
 PRETRAIN_FLAGS=""
 [ ${#pretrain_flags[@]} -gt 0 ] && printf -v PRETRAIN_FLAGS '%q ' "${pretrain_flags[@]}"
-export SAVE PRETRAIN_FLAGS PRETRAINING_ROOT="$code"
+# All jobs of the chain are one: starts without progress are counted over them.
+PRETRAINING_SUBMISSION="$name-$(date +%s)"
+export SAVE PRETRAIN_FLAGS PRETRAINING_ROOT="$code" PRETRAINING_SUBMISSION
 
 submit() { # submit PREVIOUS: prints the number of the job
     local previous=$1 command

@@ -151,6 +151,13 @@ class RunConfig:
         "A rank that has waited so long for the others ends the run: longer than the slowest checkpoint.", 30.0
     )
     exit_duration_in_mins: float | None = flag("Save a checkpoint and stop after this many minutes.")
+    recompute_activations: bool = flag(
+        "Keep only the input of each layer and compute the rest again in the backward pass: less memory, more time.",
+        False,
+    )
+    compile: Literal["auto", "on", "off"] = flag(
+        "Compile both networks with torch.compile; auto: on GPUs, but not at ZeRO stage 3. CPUs gain nothing.", "auto"
+    )
     peak_tflops: float | None = flag("Peak TFLOP/s of one rank's device, for MFU; left out: measured at the start.")
     profile: bool = flag("Write a trace and the ten costliest operators of steps 3 and 4 to SAVE/profile.", False)
     dry_run: bool = flag("Print parameters, batch arithmetic, DeepSpeed JSON, kernels and memory, and stop.", False)

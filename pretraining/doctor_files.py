@@ -41,8 +41,9 @@ def memory(config: Config, vocab_size: int, world_size: int, available: float) -
     settings = load_ds_config(config.run.deepspeed_config)
     micro, _ = batch_arithmetic(config.optimizer, world_size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    states = state_bytes(group_sizes(meta_objective(config.model, vocab_size)), settings, world_size).total
-    needed = states + activation_bytes(config, vocab_size, settings, micro, device)
+    states = state_bytes(group_sizes(meta_objective(config.model, vocab_size)), settings, world_size)
+    here = states.total if device == "cuda" else states.total + states.host
+    needed = here + activation_bytes(config, vocab_size, settings, micro, device)
     seen = f"a rank needs about {needed / GIB:.2f} GiB and has {available / GIB:.1f}"
     if needed > available:
         return [problem("memory", seen, "a smaller --micro-batch-size, or more ranks")]

@@ -1,6 +1,7 @@
 """Dropout that is cheap on CPUs, where torch draws one random number for each value in turn.
 
 Steps: (1) 64-bit random words, four values of 16 bits each; (2) compare them with the probability; (3) multiply.
+Where a network is compiled, the first is an operator that the compiler does not look into: it draws the same numbers.
 """
 
 from typing import Any
@@ -9,16 +10,27 @@ import torch
 from torch.nn import functional as F
 
 
+@torch.library.custom_op("pretraining::random_words", mutates_args=())
+def random_words(values: torch.Tensor) -> torch.Tensor:
+    """A random int16 for each value, in its shape, from torch's default generator; on CPUs."""
+    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.int16)[: values.numel()].view(values.shape)
+
+
+@random_words.register_fake
+def _(values: torch.Tensor) -> torch.Tensor:
+    return torch.empty(values.shape, dtype=torch.int16, device=values.device)
+
+
 class _DropoutFromWords(torch.autograd.Function):
     """Dropout from 16-bit parts of 64-bit random words; see `dropout`."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, probability: float) -> torch.Tensor:
         threshold = round(probability * 2**16)
-        words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.int16)[: values.numel()] >= threshold - 2**15
+        keep = random_words(values) >= threshold - 2**15
         # A product with a mask of the values' own type: torch.where takes 10 times as long on CPUs (NOTES.md).
-        mask = keep.view(values.shape).to(values.dtype)
+        mask = keep.to(values.dtype)
         scale = 2**16 / (2**16 - threshold)
         ctx.scale = None
         if values.dtype.itemsize < 4:

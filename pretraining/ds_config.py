@@ -125,6 +125,11 @@ def offloads_optimizer(settings: dict[str, Any]) -> bool:
     return _offload_device(settings, "offload_optimizer") != "none"
 
 
+def offloads_parameters(settings: dict[str, Any]) -> bool:
+    """Whether the weights are kept on the CPU between their uses."""
+    return _offload_device(settings, "offload_param") != "none"
+
+
 def check_optimizer(path: str | Path, settings: dict[str, Any], optimizer: str) -> None:
     """Raise ValueError where LAMB would not see whole tensors in fp32: the norm of a slice is not the tensor's."""
     stage, kept = zero_stage(settings), precision(settings)
@@ -155,6 +160,8 @@ def _check_stage_and_precision(path: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{path}: bf16 and fp16 are both enabled; keep one")
     if half == "autocast" and settings["torch_autocast"].get("dtype", "bfloat16") != "bfloat16":
         raise ValueError(f'{path}: torch_autocast.dtype must be "bfloat16"; for fp16 use the block "fp16"')
+    if not settings.get("bf16", {}).get("check_grad_overflow", True):
+        raise ValueError(f"{path}: without bf16.check_grad_overflow a NaN would reach the weights; leave the key out")
     _check_offload(path, settings)
     if stage == 0 and half in ("bf16", "fp16"):
         raise ValueError(

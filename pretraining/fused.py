@@ -29,6 +29,9 @@ from pretraining.attention import (
 # Sums of exp(logit - max) run in float64 over blocks of this many ids: a plain fp32 cumulative sum over 30,000 ids ends
 # below its own total on up to 43 % of rows and can never draw thousands of rare ids (measured).
 SAMPLING_BLOCK = 128
+# Columns of the logits are a multiple of this: tensor cores want rows that begin at 16 bytes, and 30,522 is twice an
+# odd number. On CPUs the head of base takes 13 % longer with it (NOTES.md).
+VOCABULARY_MULTIPLE = {"cuda": 128, "cpu": 1}
 
 
 def compute_dtype(precision: str) -> torch.dtype:
@@ -52,6 +55,18 @@ def softmax_weights(logits: torch.Tensor, columns: int, highest: torch.Tensor | 
     weights[:, vocabulary:] = 0
     torch.sub(logits, highest, out=weights[:, :vocabulary]).exp_()
     return weights
+
+
+def vocabulary_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Logits over the vocabulary and, up to the device's multiple, over ids that cannot be: [M, E] -> [M, V + some].
+
+    weight [V, E], bias [V]. The added columns are -inf: never drawn, never predicted, without gradient. Parameters,
+    checkpoints and export have V rows.
+    """
+    more = -len(weight) % VOCABULARY_MULTIPLE[hidden.device.type]
+    if more:
+        weight, bias = F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more), value=-torch.inf)
+    return F.linear(hidden, weight, bias)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -237,15 +252,18 @@ def kernel_table(
     """Rows (operation, what runs, why) for the start of a run; bias_correction: Adam's."""
     attention = resolve_attention(device_type, dtype, attention_dropout > 0)
     layer_norm = resolve_layer_norm(device_type)
-    on_cpu = device_type == "cpu"
+    on_cpu, multiple = device_type == "cpu", VOCABULARY_MULTIPLE[device_type]
+    vocabulary = "as it is", "padded it is slower (benchmarks/NOTES.md)"
+    if multiple > 1:
+        vocabulary = f"padded to {multiple}", "for tensor cores; nobody can draw the added ids"
     return [
         ("attention", attention.name, attention.why),
         ("LayerNorm", layer_norm.name, layer_norm.why),
         ("GELU", "torch, exact (erf)", "as the reference"),
         ("dropout", *(("random words", "torch's is slower on CPUs") if on_cpu else ("torch", "on the GPU"))),
+        ("vocabulary", *vocabulary),
         ("cross-entropy", "cross_entropy_sum", "softmax kept from the loss to its gradient"),
         ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
-        ("compile", "off", "its gain has not been measured (benchmarks/NOTES.md)"),
         (
             "optimizer",
             "DeepSpeed FusedAdam",

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
 from pretraining.dropout import dropout
-from pretraining.fused import resolve_attention, resolve_layer_norm
+from pretraining.fused import layer_norm_torch, resolve_attention, resolve_layer_norm, vocabulary_logits
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., width] -> [..., width]."""
-        return resolve_layer_norm(values.device.type).run(values, self.weight, self.bias, self.eps)
+        compiling = torch.compiler.is_compiling()  # then torch's, which is fused with what stands around it
+        run = layer_norm_torch if compiling else resolve_layer_norm(values.device.type).run
+        return run(values, self.weight, self.bias, self.eps)
 
 
 class Embeddings(nn.Module):
@@ -112,13 +115,16 @@ class Layer(nn.Module):
         """[T, W] -> [T, W]."""
         tokens, width = hidden.shape
         qkv = self.qkv(hidden).view(tokens, 3, self.heads, width // self.heads)
-        hidden_dropout, attention_dropout = (
-            (self.hidden_dropout, self.attention_dropout) if self.training else (0.0, 0.0)
-        )
-        attention = resolve_attention(qkv.device.type, qkv.dtype, attention_dropout > 0).run
-        context = attention(qkv, batch.lengths, batch.cu_seqlens, attention_dropout).reshape(tokens, width)
-        hidden = self.attention_norm(hidden + dropout(self.attention_output(context), hidden_dropout))
-        return self.ffn_norm(hidden + dropout(self.ffn_out(F.gelu(self.ffn_in(hidden))), hidden_dropout))
+        probability = self.attention_dropout if self.training else 0.0
+        attention = resolve_attention(qkv.device.type, qkv.dtype, probability > 0).run
+        context = attention(qkv, batch.lengths, batch.cu_seqlens, probability).reshape(tokens, width)
+        return self.after_attention(hidden, context)
+
+    def after_attention(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """The layer's input and what attention made of it, [T, W] each -> [T, W]: what compiling.py compiles."""
+        probability = self.hidden_dropout if self.training else 0.0
+        hidden = self.attention_norm(hidden + dropout(self.attention_output(context), probability))
+        return self.ffn_norm(hidden + dropout(self.ffn_out(F.gelu(self.ffn_in(hidden))), probability))
 
 
 class Encoder(nn.Module):
@@ -130,13 +136,33 @@ class Encoder(nn.Module):
         if shape.embedding_size != shape.hidden_size:
             self.project = nn.Linear(shape.embedding_size, shape.hidden_size)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
+        self.recompute = False
 
     def forward(self, embedded: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
         """[T, E] -> [T, W]."""
         hidden = embedded if self.project is None else self.project(embedded)
         for layer in self.layers:
-            hidden = layer(hidden, batch)
+            if self.recompute and torch.is_grad_enabled():
+                # It puts the random state back for the second time: the same values are dropped.
+                hidden = checkpoint(layer, hidden, batch, use_reentrant=False)
+            else:
+                hidden = layer(hidden, batch)
         return hidden
+
+
+def recompute_activations(objective: nn.Module) -> None:
+    """Let all encoders keep only the input of each layer, and compute the rest again in the backward pass."""
+    for module in objective.modules():
+        if isinstance(module, Encoder):
+            module.recompute = True
+
+
+class Vocabulary(nn.Linear):
+    """The generator's output layer; the multiple of columns is fused.py's."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[M, E] -> [M, V], or a few columns of -inf more."""
+        return vocabulary_logits(hidden, self.weight, self.bias)
 
 
 class GeneratorHead(nn.Module):
@@ -148,11 +174,11 @@ class GeneratorHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
         self.norm = LayerNorm(shape.embedding_size, shape.layernorm_epsilon)
-        self.vocabulary = nn.Linear(shape.embedding_size, word.num_embeddings)
+        self.vocabulary = Vocabulary(shape.embedding_size, word.num_embeddings)
         self.vocabulary.weight = word.weight  # a module of its own, so that ZeRO-3 gathers the tied table here too
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[M, W] -> [M, V]."""
+        """[M, W] -> [M, V], or a few columns of -inf more."""
         return self.vocabulary(self.norm(F.gelu(self.dense(hidden))))
 
 

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from pretraining.compiling import resolve_compile
 from pretraining.config import Config, batch_arithmetic, require
 from pretraining.corpus.tokenizer import load_tokenizer, vocabulary_size
 from pretraining.ds_config import find_ds_config, load_ds_config, offloads_optimizer, precision, zero_stage
 from pretraining.flags import read_arguments
-from pretraining.fused import compute_dtype, kernel_table
+from pretraining.fused import Choice, compute_dtype, kernel_table
 from pretraining.plan_memory import activation_bytes, count_parameters, group_sizes, meta_objective, state_bytes
 from pretraining.plan_report import GIB, Plan, describe_plan, plot_scaling
 from pretraining.plan_time import ASSUMED_MFU, GPUS, Cluster, training_flops_per_token
@@ -40,9 +41,14 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 
 def describe_run(
-    config: Config, objective: nn.Module, merged: dict[str, Any], world_size: int, first_step: int = 0
+    config: Config,
+    objective: nn.Module,
+    merged: dict[str, Any],
+    world_size: int,
+    first_step: int = 0,
+    compiled: Choice | None = None,
 ) -> str:
-    """The text at the start of a run."""
+    """The text at the start of a run. compiled: what became of --compile; left out, before anything ran: what will."""
     counts = count_parameters(objective)
     total, vocab_size = sum(counts.values()), objective.embeddings.word.num_embeddings
     micro, accumulation = merged["train_micro_batch_size_per_gpu"], merged["gradient_accumulation_steps"]
@@ -55,10 +61,10 @@ def describe_run(
         kernels[-1] = ("optimizer", "Lamb", "ours, on whole fp32 tensors")
     elif offloads_optimizer(merged):
         kernels[-1] = ("optimizer", "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it")
-    memory = (
-        state_bytes(group_sizes(objective), merged, world_size).total,
-        activation_bytes(config, vocab_size, merged, micro, device),
-    )
+    compiled = compiled or resolve_compile(config.run.compile, device, zero_stage(merged))
+    kernels.insert(-1, ("compile", compiled.name, compiled.why))
+    states = state_bytes(group_sizes(objective), merged, world_size)
+    activations = activation_bytes(config, vocab_size, merged, micro, device)
     lines = [
         f"{config.model.preset} {config.model.objective}, vocabulary {vocab_size:,}, length {config.data.seq_length}",
         "parameters",
@@ -68,7 +74,8 @@ def describe_run(
         f"{work / 1e18:.3g} EFLOP",
         f"ZeRO stage {zero_stage(merged)}, {precision(merged)} ({Path(config.run.deepspeed_config).name}); "
         "memory of a rank, estimated: "
-        f"{memory[0] / GIB:.2f} GiB states + up to {memory[1] / GIB:.2f} GiB activations",
+        f"{states.total / GIB:.2f} GiB states + up to {activations / GIB:.2f} GiB activations"
+        + (f"; {states.host / GIB:.2f} GiB of the host's" if states.host else ""),
         "kernels",
         table(kernels),
     ]

@@ -9,14 +9,14 @@ Shapes: T word pieces of a micro-batch, L length of a sample, W width, F feed-fo
 V vocabulary, M masked positions.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from pretraining.config import Config, ModelConfig
-from pretraining.ds_config import precision, zero_stage
+from pretraining.ds_config import offloads_optimizer, offloads_parameters, precision, zero_stage
 from pretraining.model import EncoderShape, discriminator_shape, generator_shape
 from pretraining.objectives import OBJECTIVES
 from pretraining.optim import parameter_groups
@@ -29,16 +29,18 @@ MOMENTS = 2
 
 @dataclass(frozen=True)
 class StateBytes:
-    """Bytes on the device of the rank that holds most."""
+    """Bytes of the rank that holds most: on its device, and in the host's memory where the JSON offloads."""
 
     weights: int
     gradients: int
     optimizer: int  # fp32 master copy and two moments
     buffers: int  # in which gradients are gathered for the network
+    host: int = 0
 
     @property
     def total(self) -> int:
-        return sum(getattr(self, item.name) for item in fields(self))
+        """Bytes on the device."""
+        return self.weights + self.gradients + self.optimizer + self.buffers
 
 
 def meta_objective(config: ModelConfig, vocab_size: int) -> nn.Module:
@@ -71,7 +73,8 @@ def group_sizes(module: nn.Module) -> list[list[int]]:
 def state_bytes(groups: list[list[int]], settings: dict[str, Any], world_size: int) -> StateBytes:
     """What DeepSpeed 0.19.8 keeps on one rank between micro-batches, just before an optimizer step.
 
-    groups: elements of each parameter by optimizer group; settings: the DeepSpeed JSON.
+    groups: elements of each parameter by optimizer group; settings: the DeepSpeed JSON. With an offloaded optimizer the
+    host's part is that of a run with gradient accumulation.
     """
     stage, kind = zero_stage(settings), precision(settings)
     total, element = sum(map(sum, groups)), BYTES_PER_ELEMENT[kind]
@@ -95,10 +98,22 @@ def state_bytes(groups: list[list[int]], settings: dict[str, Any], world_size: i
             gradients = accumulated * shard
         else:
             gradients = element * max(_overlapping(groups, padded, world_size))
-    optimizer = 4 * (1 + MOMENTS) * shard
-    if zero.get("offload_optimizer", {}).get("device", "none") != "none":
-        optimizer = 0  # in the host's memory
-    return StateBytes(weights, gradients, optimizer, buffers)
+    optimizer, host = 4 * (1 + MOMENTS) * shard, 0
+    if offloads_optimizer(settings):
+        host, optimizer = optimizer + 4 * shard, 0  # with the fp32 gradients of the step
+        if stage == 3:
+            host, gradients = host + gradients, 0  # and those that the micro-batches add to
+        else:
+            # New weights on their way to the device, a buffer for the largest gradient on either side, and what the
+            # micro-batches add up: on the device in fp32, or on the host, whole where a rank's share touches them.
+            largest = max(map(max, groups))
+            host, added = host + element * (shard + largest), gradients
+            if accumulated == element:
+                host, added = host + gradients, 0
+            gradients = added + element * largest
+    if offloads_parameters(settings):
+        host, weights = host + weights, 0
+    return StateBytes(weights, gradients, optimizer, buffers, host)
 
 
 def _overlapping(groups: list[list[int]], padded: list[int], world_size: int) -> list[int]:
@@ -119,26 +134,36 @@ def checkpoint_bytes(parameters: int) -> int:
 
 
 def activation_bytes(config: Config, vocab_size: int, settings: dict[str, Any], micro: int, device_type: str) -> int:
-    """Bytes that autograd keeps for the backward pass of one micro-batch of full samples."""
+    """Bytes that autograd keeps for the backward pass of one micro-batch of full samples.
+
+    With --recompute-activations: the layers' inputs, and one layer whole, which the backward pass computes again.
+    """
     kind, length = precision(settings), config.data.seq_length
     size = 2 if kind == "autocast" else BYTES_PER_ELEMENT[kind]
     tokens, masked = micro * length, round(micro * length * config.data.mask_prob)
     main, small = discriminator_shape(config.model), generator_shape(config.model)
     predictor = small if config.model.objective == "electra" else main
-    total = tokens * _encoder_bytes(main, length, size, device_type)
+    again = config.run.recompute_activations
+    total = tokens * _encoder_bytes(main, length, size, device_type, again)
+    if again:
+        total += tokens * _layer_bytes(main, length, size, device_type)
     total += masked * _vocabulary_bytes(predictor, vocab_size, size)
     if config.model.objective == "electra":
-        total += tokens * _encoder_bytes(small, length, size, device_type)
+        total += tokens * _encoder_bytes(small, length, size, device_type, again)
         # Discriminator head: around its GELU two widths, its score and the label in fp32.
         total += tokens * (2 * main.hidden_size * size + 8)
     return round(total)
 
 
-def _encoder_bytes(shape: EncoderShape, length: int, size: int, device_type: str) -> float:
-    """Bytes per word piece of embeddings and layers. `size`: bytes of an element."""
+def _mask_bytes(size: int, device_type: str) -> int:
+    """Bytes of a value's dropout mask: of the values' own type on CPUs (dropout.py), a byte on GPUs."""
+    return size if device_type == "cpu" else 1
+
+
+def _layer_bytes(shape: EncoderShape, length: int, size: int, device_type: str) -> float:
+    """Bytes per word piece of one layer. `size`: bytes of an element."""
     width, ffn, heads = shape.hidden_size, shape.ffn_hidden_size, shape.num_attention_heads
-    # A dropout mask: of the values' own type on CPUs (dropout.py), a byte a value on GPUs.
-    mask_size = size if device_type == "cpu" else 1
+    mask_size = _mask_bytes(size, device_type)
     mask, attention_mask = mask_size * (shape.hidden_dropout > 0), mask_size * (shape.attention_dropout > 0)
     # The layer's input, query, key, value, context, twice the sum before LayerNorm, the first LayerNorm's output.
     layer = size * (8 * width + 2 * ffn) + 2 * mask * width
@@ -147,6 +172,14 @@ def _encoder_bytes(shape: EncoderShape, length: int, size: int, device_type: str
         layer += heads * length * (size + (size + attention_mask if attention_mask else 0))
     else:
         layer += 4 * heads  # flash attention keeps one logarithm a row
+    return layer
+
+
+def _encoder_bytes(shape: EncoderShape, length: int, size: int, device_type: str, again: bool) -> float:
+    """Bytes per word piece of embeddings and layers; again: of the layers only their inputs."""
+    width = shape.hidden_size
+    layer = size * width if again else _layer_bytes(shape, length, size, device_type)
+    mask = _mask_bytes(size, device_type) * (shape.hidden_dropout > 0)
     embedding = size * shape.embedding_size + mask * shape.embedding_size
     projected = size * shape.embedding_size if shape.embedding_size != width else 0
     return embedding + projected + shape.num_layers * layer + size * width

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from pretraining.config import Config, batch_arithmetic
-from pretraining.ds_config import precision, zero_stage
+from pretraining.ds_config import offloads_optimizer, offloads_parameters, precision, zero_stage
 from pretraining.plan_memory import (
     activation_bytes,
     checkpoint_bytes,
@@ -69,22 +69,25 @@ def markdown(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def memory_table(plan: Plan) -> str:
-    """Memory of a rank in GiB by ZeRO stage, at the precision of the plan."""
+    """Memory of a rank in GiB by ZeRO stage, at the precision of the plan; the host's where the JSON offloads."""
     rows, groups = [], group_sizes(plan.objective)
     micro, kind = plan.config.optimizer.micro_batch_size, precision(plan.settings)
     activations = activation_bytes(plan.config, plan.vocab_size, plan.settings, micro, "cuda")
     limit = USABLE_MEMORY * GPUS[plan.gpu][2] * 1e9
-    for stage in range(4):
-        if stage == 0 and kind in ("bf16", "fp16"):
-            continue  # refused (ds_config.py)
+    offloads = offloads_optimizer(plan.settings) or offloads_parameters(plan.settings)
+    lowest = 1 if kind in ("bf16", "fp16") else 0  # what ds_config.py does not refuse
+    if offloads:
+        lowest = 3 if offloads_parameters(plan.settings) else 2
+    for stage in range(lowest, 4):
         zero = plan.settings.get("zero_optimization", {}) | {"stage": stage}
         states = state_bytes(groups, plan.settings | {"zero_optimization": zero}, plan.gpus)
         parts = [states.weights, states.gradients, states.optimizer, states.buffers, activations]
         here = " (this plan)" if stage == zero_stage(plan.settings) else ""
         fits = "yes" if sum(parts) <= limit else "no"
-        rows.append((f"{stage}{here}", *(f"{part / GIB:.2f}" for part in [*parts, sum(parts)]), fits))
+        host = [f"{states.host / GIB:.2f}"] if offloads else []
+        rows.append((f"{stage}{here}", *(f"{part / GIB:.2f}" for part in [*parts, sum(parts)]), fits, *host))
     header = ("ZeRO stage", "weights", "gradients", "optimizer", "buffers", "activations", "total", "fits")
-    return markdown(header, rows)
+    return markdown((*header, *(["of the host"] if offloads else [])), rows)
 
 
 def scaling_rows(plan: Plan) -> list[tuple[int, StepTime, float]]:

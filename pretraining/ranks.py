@@ -22,7 +22,10 @@ SCHEMES = (
     ("PMI_RANK", "MPI_LOCALRANKID", "PMI_SIZE"),
 )
 # How many ranks a launcher says that this node has.
-LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PALS_LOCAL_SIZE")
+LOCAL_SIZES = (
+    *("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "JSM_NAMESPACE_LOCAL_SIZE"),
+    *("MPI_LOCALNRANKS", "PALS_LOCAL_SIZE"),
+)
 # Files with the hosts of a job, one a line, or one a line and rank.
 HOST_FILES = ("PBS_NODEFILE", "LSB_DJOB_HOSTFILE")
 DEFAULT_PORT = 29500

@@ -22,6 +22,8 @@ class StopRequest:
         self.limit_seconds = None if limit_minutes is None else limit_minutes * 60
         self.parent = os.getppid()
         self.slowest_save_seconds: float | None = None
+        self.longest_step_seconds = 0.0
+        self.asked: float | None = None
         for number in SIGNALS:
             signal.signal(number, self._note)
 
@@ -29,15 +31,20 @@ class StopRequest:
         self.reason = f"signal {signal.Signals(number).name}"
 
     def wanted(self) -> bool:
-        """Whether to stop after this step."""
+        """Whether to stop after this step; asked once a step."""
+        now = time.monotonic()
+        if self.asked is not None:  # not the first step, which may compile for minutes
+            self.longest_step_seconds = max(self.longest_step_seconds, now - self.asked)
+        self.asked = now
         if not self.reason and os.getppid() != self.parent:
             self.reason = "the launcher is gone"  # a killed launcher reports success and leaves its ranks behind
         if not self.reason and self.limit_seconds is not None:
-            # The last checkpoint has to fit: twice the slowest one so far, or a guess before the first.
+            # Another step, with its validation, and the last checkpoint have to fit: the longest step so far, and twice
+            # the slowest checkpoint, or a guess before the first.
             save_seconds = self.slowest_save_seconds
             if save_seconds is None:
                 save_seconds = min(GUESSED_SAVE_SECONDS, 0.05 * self.limit_seconds)
-            if time.monotonic() - self.started + 2 * save_seconds > self.limit_seconds:
+            if now - self.started + self.longest_step_seconds + 2 * save_seconds > self.limit_seconds:
                 self.reason = "--exit-duration-in-mins"
         return bool(self.reason)
 

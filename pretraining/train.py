@@ -14,22 +14,34 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from pretraining import checkpoint, training_state
 from pretraining import engine as engine_module
+from pretraining.compiling import compile_networks, resolve_compile
 from pretraining.config import Config, batch_arithmetic
 from pretraining.corpora import open_corpus, open_samples, stage_corpus
 from pretraining.data import Samples, rank_share, training_steps
-from pretraining.ds_config import check_optimizer, find_ds_config, load_ds_config, merge_ds_config, precision
+from pretraining.ds_config import (
+    check_optimizer,
+    find_ds_config,
+    load_ds_config,
+    merge_ds_config,
+    precision,
+    zero_stage,
+)
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
 from pretraining.meter import Meter, rank_peak_flops
 from pretraining.metrics import add_sums, summarize
+from pretraining.model import recompute_activations
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
 from pretraining.profiling import StepProfile
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
 from pretraining.reachability import own_address, silent_hosts
+from pretraining.restarts import note_start, refuse_endless_restarts
 from pretraining.resume import find_resume, load_before_engine
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
 from pretraining.stopping import StopRequest
@@ -127,10 +139,12 @@ class Trainer:
         self._state("finished")
         return EXIT_FINISHED
 
-    def _log(self, sums: engine_module.Sums, rate: float, norm: float, seconds: tuple[float, float]) -> None:
+    def _log(
+        self, sums: engine_module.Sums, rate: float, norm: torch.Tensor | float, seconds: tuple[float, float]
+    ) -> None:
         sums = engine_module.reduce_sums(sums | self.meter.sums(self.engine.device))
         numbers = summarize(sums, self.loss_weights)
-        numbers |= {"learning_rate": rate, "gradient_norm": norm}
+        numbers |= {"learning_rate": rate, "gradient_norm": float(norm)}
         numbers |= self.meter.numbers(sums, *seconds, self.step)
         self.log.write("train", self.step, numbers)
 
@@ -154,13 +168,14 @@ class Trainer:
             write_state(self.folder, status, self.step, reason=self.stop.reason)
 
 
-def prepare_run_folder(config: Config, merged: dict) -> None:
-    """Write what this run was made from: config.json, ds_config.json, command.txt."""
+def prepare_run_folder(config: Config, merged: dict, first_step: int) -> None:
+    """Write what this run was made from, config.json, ds_config.json, command.txt, and note its start."""
     folder = Path(config.run.save)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     checkpoint.write_atomically(folder / "ds_config.json", json.dumps(merged, indent=2) + "\n")
     checkpoint.write_atomically(folder / "command.txt", " ".join(sys.argv) + "\n")
+    note_start(folder, first_step)
 
 
 def train(config: Config) -> int:
@@ -176,12 +191,18 @@ def train(config: Config) -> int:
     first_step = resume.step if resume else 0
     micro, accumulation = batch_arithmetic(config.optimizer, world_size)
     merged = merge_ds_config(settings, micro, accumulation, world_size, config.optimizer.clip_grad)
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    compiled = resolve_compile(config.run.compile, device_type, zero_stage(merged))
     objective = build_objective(config.model, corpus.vocab_size, config.run.seed)
+    if config.run.recompute_activations:
+        recompute_activations(objective)
     if config.run.dry_run:
         if int(os.environ["RANK"]) == 0:
             print(describe_run(config, objective, merged, world_size))
         return EXIT_FINISHED
     refuse_overwriting(config)
+    if first_step < config.optimizer.train_iters:
+        refuse_endless_restarts(Path(config.run.save), first_step)
 
     rank, _, device = engine_module.start_ranks(config.run.distributed_timeout_minutes)
     addresses = engine_module.addresses_of_ranks(device)
@@ -192,12 +213,13 @@ def train(config: Config) -> int:
         splits = splits[0], open_samples(config, corpus, "validation")
     engine = engine_module.initialize(objective, config.optimizer, merged, device)
     engine_module.limit_waiting(config.run.distributed_timeout_minutes)
+    compiled = compile_networks(engine.module, compiled, engine.precision, config.run.compile)
     if resume:
         training_state.load_state(engine, resume.folder, resume.counters)
     # Nothing is written under --save before everything that can be refused has been looked at.
-    engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged))
+    engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged, first_step))
     if rank == 0:
-        print(describe_run(config, objective, merged, world_size, first_step), flush=True)
+        print(describe_run(config, objective, merged, world_size, first_step, compiled), flush=True)
         if resume and (moved := resume.describe_move(checkpoint.layout(engine))):
             print(moved, flush=True)
     return run_to_the_end(Trainer(config, engine, splits, corpus.facts, first_step), addresses)

@@ -35,6 +35,7 @@ ORDER = (
     ("fused",),
     ("model",),
     ("local_attention",),
+    ("compiling",),
     ("metrics",),
     ("objectives",),
     ("optim",),
@@ -52,7 +53,7 @@ ORDER = (
     ("checkpoint",),
     ("run_log",),
     ("hf_weights",),
-    ("resume",),
+    ("resume", "restarts"),
     ("evaluation",),
     ("train", "export", "corpus_info"),
 )

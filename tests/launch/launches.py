@@ -25,10 +25,33 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PRETRAIN = REPOSITORY / "launch" / "pretrain.sh"
 MARK = "TEST_LAUNCH_ID"
 # What launchers, schedulers and users set, and launch/pretrain.sh reads.
-PREFIXES = ("SLURM_", "SRUN_", "SBATCH_", "OMPI_", "PMI_", "PALS_", "MPI_", "TORCHELASTIC_", "CROSS_", "MASTER_")
+PREFIXES = (
+    "SLURM_",
+    "SRUN_",
+    "SBATCH_",
+    "OMPI_",
+    "PMI_",
+    "PALS_",
+    "MPI_",
+    "TORCHELASTIC_",
+    "CROSS_",
+    "MASTER_",
+    "PBS_",
+    "LSB_",
+    "JSM_",
+)
 NAMES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "GROUP_RANK", "OMP_NUM_THREADS"),
-    *("THREADS_PER_RANK", "PRETRAINING_RUN_ID", "PRETRAINING_ROOT", "PYTHON", "PYTHONPATH", "PRESET", "OBJECTIVE"),
+    *(
+        "THREADS_PER_RANK",
+        "PRETRAINING_RUN_ID",
+        "PRETRAINING_ROOT",
+        "PRETRAINING_SUBMISSION",
+        "PYTHON",
+        "PYTHONPATH",
+        "PRESET",
+        "OBJECTIVE",
+    ),
     *("DATA_PATH", "TOKENIZER", "SPLIT", "SEQ_LENGTH", "MICRO_BATCH_SIZE", "GLOBAL_BATCH_SIZE", "TRAIN_ITERS"),
     *("LR", "LR_WARMUP_ITERS", "SAVE", "SEED", "DEEPSPEED_CONFIG"),
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pretraining.ranks import LOCAL_SIZES
 from tests.launch.launches import (
     PRETRAIN,
     REPOSITORY,
@@ -111,7 +112,7 @@ def test_any_other_process_starts_the_launcher(stub: Stub, tmp_path: Path, varia
     ("variables", "threads"),
     [
         ({"LOCAL_WORLD_SIZE": "1"}, CORES),
-        ({"LOCAL_SIZE": "2"}, max(1, CORES // 2)),
+        *(({name: "2"}, max(1, CORES // 2)) for name in LOCAL_SIZES),
         ({"LOCAL_SIZE": "100000"}, 1),
         ({"OMP_NUM_THREADS": "5"}, 5),
         ({"OMP_NUM_THREADS": "5", "THREADS_PER_RANK": "3"}, 3),

@@ -54,6 +54,7 @@ def test_a_run_is_submitted_from_a_copy_of_the_code(tmp_path: Path) -> None:
     assert variables["PRETRAINING_ROOT"] == str(code)
     assert variables["DATA_PATH"] == str(tmp_path / "corpus" / "x")
     assert variables["DEEPSPEED_CONFIG"] == str(code / "deepspeed_config.json")
+    assert variables["PRETRAINING_SUBMISSION"].startswith("first-")
     # an edit changes nothing for a run that was submitted once
     config.write_text('{"edited": 1}')
     (code / "pretraining" / "train.py").write_text("as submitted")
@@ -75,6 +76,12 @@ def test_paths_mean_the_same_in_the_folder_of_the_job(tmp_path: Path) -> None:
         "--tokenizer", str(tmp_path / "t"), "--lr", "1e-4",
     ]  # fmt: skip
     assert (tmp_path / "there/first/code/deepspeed_config.json").read_text() == "{}"
+    # one of the repository's, as the trainer finds it; given after the first submission, it is not dropped
+    submit(tmp_path, "third", "--", "--stage-data-to", "scratch", SCHEDULER="slurm")
+    assert asked(tmp_path, "sbatch")[-1] == str(tmp_path / "scratch")
+    submit(tmp_path, "third", "--", "--deepspeed-config", "ds_configs/zero2_bf16.json", SCHEDULER="slurm")
+    copied = tmp_path / "runs/third/code/deepspeed_config.json"
+    assert copied.read_text() == (REPOSITORY / "ds_configs/zero2_bf16.json").read_text()
     result = submit(tmp_path, "second", "--", "--save", "x", SCHEDULER="slurm", status=1)
     assert "--save is the folder of the run here" in result.stderr
 
@@ -140,6 +147,31 @@ def test_pbs_starts_ranks_by_mpiexec_and_knows_its_time_limit(tmp_path: Path, ho
     assert (tmp_path / "address.txt").read_text() == "node1 29623\n"
 
 
+@pytest.mark.parametrize(
+    ("variables", "answer", "minutes"),
+    [
+        ({"PBS_WALLTIME": "12000"}, "", "180"),  # Torque
+        ({}, "Resource_List.walltime = 3600", "54"),
+        ({}, "Resource_List.walltime = 30:00", "27"),
+        ({}, "", None),  # compute nodes without qstat
+        ({"PRETRAIN_FLAGS": "--exit-duration-in-mins=7"}, "", "7"),
+    ],
+)
+def test_a_time_limit_that_pbs_does_not_tell_is_missed_aloud(
+    variables: dict[str, str], answer: str, minutes: str | None, tmp_path: Path, hosts: Path
+) -> None:
+    stand_in(tmp_path, "mpiexec")
+    stand_in(tmp_path, "qstat", f"echo '    {answer}'" if answer else "exit 127")
+    found = environment(
+        tmp_path, PBS_NODEFILE=str(hosts), PBS_O_WORKDIR=str(REPOSITORY), MPIEXEC_FLAGS="-n 4 -ppn 2", **variables
+    )
+    result = run(["bash", LAUNCH / "pbs.sh"], found, tmp_path)
+    words = " ".join(asked(tmp_path, "mpiexec")[1:]).replace("=", " ")
+    assert words.startswith("-n 4 -ppn 2 bash ")
+    assert words.endswith(f" --exit-duration-in-mins {minutes}" if minutes else "pretrain.sh")
+    assert ("warning: qstat tells no time limit here: give --exit-duration" in result.stderr) == (minutes is None)
+
+
 @pytest.mark.parametrize("program", ["jsrun", "mpiexec"])
 def test_lsf_starts_ranks_and_passes_its_warning_on(program: str, tmp_path: Path, hosts: Path) -> None:
     noted = 'folder="$(dirname "$0")/.."; echo "$MASTER_ADDR" >"$folder/address"; touch "$folder/started"; '
@@ -181,6 +213,16 @@ def test_a_missing_repository_is_one_sentence(name: str, tmp_path: Path) -> None
 
 # ---- env.sh ----
 
+
+@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"])
+def test_starts_of_a_job_are_counted_under_its_number_or_that_of_its_chain(name: str, tmp_path: Path) -> None:
+    show = 'ROOT=/r; source "$1"; env'
+    for chain, found in (({}, "17"), ({"PRETRAINING_SUBMISSION": "a-1"}, "a-1")):
+        variables = environment(tmp_path, **{name: "17"}, **chain)
+        output = run(["bash", "-c", show, "bash", LAUNCH / "env.sh"], variables, tmp_path).stdout.splitlines()
+        assert f"PRETRAINING_SUBMISSION={found}" in output and "STARTS_WITHOUT_PROGRESS=3" in output
+
+
 SHOW = 'ROOT=/r; source "$1"; printf "%s\\n" "${RANK_COMMAND[@]}" "${NCCL_SOCKET_IFNAME:-}" "${TMPDIR:-}"'
 
 
@@ -196,12 +238,16 @@ def test_what_a_site_sets(tmp_path: Path) -> None:
     image = tmp_path / "image.sif"
     image.touch()
     stand_in(tmp_path, "apptainer")
-    data = {"SAVE": str(tmp_path), "DATA_PATH": str(tmp_path / "bin" / "corpus")}
-    words = site(tmp_path, CONTAINER=str(image), BIND="/scratch", **data).stdout.split("\n")
+    data = {"SAVE": str(tmp_path / "not" / "yet"), "DATA_PATH": str(tmp_path / "bin" / "corpus")}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    flags = f"--data-path 0.5 {tmp_path}/a/x 0.5 {tmp_path}/bin/y --tensorboard-dir={tmp_path}/b/c/d --lr 1e-4"
+    container = {"CONTAINER": str(image), "BIND": "/data", "SCRATCH": "/local", "PRETRAIN_FLAGS": flags}
+    words = site(tmp_path, **container, **data).stdout.split("\n")
     assert words[0].endswith("bin/apptainer")
-    assert words[1:5] == ["exec", "--nv", "--bind", f"/r,/scratch,{tmp_path},{tmp_path / 'bin'}"] and words[7:10] == [
-        str(image), "bash", "/r/launch/pretrain.sh"
-    ]  # fmt: skip
+    seen = ["/r", "/data", "/local", str(tmp_path), *(str(tmp_path / name) for name in ("bin", "a", "b"))]
+    assert words[1:4] == ["exec", "--nv", "--bind"] and words[4].split(",") == seen
+    assert words[7:10] == [str(image), "bash", "/r/launch/pretrain.sh"]
     result = site(tmp_path, 1, CONTAINER="missing.sif")
     assert len(error_lines(result)) == 1 and "missing.sif does not exist" in result.stderr
 

@@ -1,66 +1,24 @@
 """launch/slurm.sbatch: what it asks srun for, when the job queues itself again, and a real Slurm where there is one.
 
-The real one is a slurmctld and a slurmd of this test's own on 127.0.0.1, from a slurm.conf in a temporary folder:
-Debian's package is enough; no service, account, munge key or cgroup is touched.
+The real one has two nodes (tests/launch/real_slurm.py).
 """
 
-import getpass
 import re
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.distributed import _free_port
-from tests.launch.launches import (
-    MARK,
-    REPOSITORY,
-    clean_environment,
-    error_lines,
-    marked,
-    run,
-    wait_until,
-    write_program,
-)
+from tests.launch.launches import REPOSITORY, clean_environment, error_lines, run, wait_until, write_program
+from tests.launch.real_slurm import TWO_NODES, TWO_RANKS, limit_time, sbatch, show, slurm, wait_for_restart  # noqa: F401
 from tests.run_folders import read_rows, run_state
 from tests.tiny import make_corpus
-from tests.training_runs import flags_of
+from tests.training_runs import flags_of, start_training
 
+PATIENCE_S = 900  # on a machine that has other work to do
 SBATCH = REPOSITORY / "launch" / "slurm.sbatch"
-TWO_CPU_RANKS = ["--gpus-per-node=0", "--ntasks-per-node=2", "--cpus-per-task=1"]
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
-SLURM_CONF = """\
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller_port}
-SlurmdPort={node_port}
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/none
-CredType=cred/none
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-SwitchType=switch/none
-MpiDefault=none
-SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2
-PartitionName=all Nodes={host} Default=YES
-"""
 
 
 @pytest.fixture
@@ -122,88 +80,91 @@ def test_what_is_asked_of_slurm() -> None:
 # ---- a real Slurm ----
 
 
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Slurm of one node and two CPUs; yields the environment in which its commands find it."""
-    if not all(map(shutil.which, PROGRAMS)):
-        pytest.skip("install Debian's slurm-wlm")
-    folder = tmp_path_factory.mktemp("slurm")
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    configuration = folder / "slurm.conf"
-    configuration.write_text(
-        SLURM_CONF.format(
-            host=socket.gethostname().split(".")[0],
-            user=getpass.getuser(),
-            folder=folder,
-            controller_port=_free_port(),
-            node_port=_free_port(),
-        )
-    )
-    environment = clean_environment(SLURM_CONF=str(configuration), THREADS_PER_RANK="1")
-    daemons = []
-    try:
-        for name in ("slurmctld", "slurmd"):
-            with (folder / f"{name}.out").open("w") as output:
-                command = [name, "-D", "-f", str(configuration)]
-                daemons.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
-        wait_until(lambda: "State=IDLE" in show(environment, "node"), f"Slurm (logs in {folder})", timeout_s=30)
-        yield environment
-    finally:
-        jobs = re.findall(r"JobId=(\d+)", show(environment, "job"))
-        subprocess.run(["scancel", "--quiet", *jobs], env=environment, capture_output=True)
-        # Jobs' processes carry the mark too: slurmd starts them.
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            daemon.wait(30)
-        wait_until(lambda: not marked(environment), f"end of what Slurm started ({environment[MARK]})")
+def losses(folder: Path) -> dict[int, float]:
+    """The loss of every step so far."""
+    path = folder / "metrics.jsonl"
+    rows = read_rows(path) if path.exists() else []
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == "train"}
 
 
-def show(environment: dict[str, str], kind: str, *names: str) -> str:
-    """What scontrol says of nodes or jobs."""
-    command = ["scontrol", "show", kind, *names]
-    return subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+def steps_after(folder: Path, step: int) -> bool:
+    """Whether a run has got some steps beyond this one."""
+    return max(losses(folder), default=0) > step + 3
 
 
-def sbatch(environment: dict[str, str], log: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Submit launch/slurm.sbatch from the repository as two ranks without GPUs."""
-    command = ["sbatch", "--parsable", *TWO_CPU_RANKS, "--output", str(log), *arguments]
-    return subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+def submit(environment: dict[str, str], log: Path, *arguments: str) -> str:
+    """Submit a job; its number."""
+    submitted = sbatch(environment, log, *arguments)
+    assert submitted.returncode == 0, submitted.stderr
+    return submitted.stdout.strip()
 
 
 @pytest.mark.slow
-def test_a_real_job_is_stopped_queues_itself_again_and_finishes(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_a_real_slurm_job_is_stopped_queues_itself_again_and_finishes(
+    slurm: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
     flags = flags_of(make_corpus(tmp_path), folder, train_iters=200)
-    submitted = sbatch(slurm, log, "launch/slurm.sbatch", *flags)
-    assert submitted.returncode == 0, submitted.stderr
-    number = submitted.stdout.strip()
-    metrics = folder / "metrics.jsonl"
-    wait_until(lambda: metrics.exists() and len(read_rows(metrics)) > 3, "step")
-    subprocess.run(["scancel", "--signal=USR1", number], env=slurm, check=True)  # as before the time limit
-    wait_until(lambda: "Restarts=1" in show(slurm, "job", number), "restart")
-    state = run_state(folder)
-    assert (state["status"], state["reason"]) == ("stopped", "signal SIGUSR1"), log.read_text()
-
-    def completed() -> bool:
-        facts = show(slurm, "job", number)
-        if "JobState=PENDING" in facts:
-            subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], env=slurm, check=True)
-        return "JobState=COMPLETED" in facts
-
-    # Slurm lets a job wait for two minutes before it starts again; within the same second it would be refused.
-    time.sleep(5)
-    wait_until(completed, "end of the job")
+    number = submit(slurm, log, *TWO_RANKS, "launch/slurm.sbatch", *flags)
+    wait_until(partial(steps_after, folder, 0), "step", PATIENCE_S)
+    subprocess.run(["scancel", "--signal=USR1", number], env=slurm, check=True)
+    wait_for_restart(slurm, number, 1)
+    assert "stopped after step" in log.read_text()
+    wait_until(lambda: "JobState=COMPLETED" in show(slurm, "job", number), "end of the job", PATIENCE_S)
     assert run_state(folder)["status"] == "finished", log.read_text()
-    assert [row["step"] for row in read_rows(metrics) if row["kind"] == "train"] == list(range(1, 201))
+    assert list(losses(folder)) == list(range(1, 201))
     assert "stopped after step" in log.read_text()  # the first start's log is still there
 
 
 @pytest.mark.slow
-def test_a_real_job_with_a_mistake_ends_with_its_status(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_a_real_slurm_job_on_two_nodes_goes_on_by_itself_as_if_never_interrupted(
+    slurm: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """USR1, `scontrol requeue` and the time limit, one after another; no loss differs from an undisturbed run's."""
+    corpus, folder, log = make_corpus(tmp_path), tmp_path / "run", tmp_path / "log"
+    many = {"train_iters": 100_000, "hidden_dropout": 0.1}  # more than there is time for
+    number = submit(slurm, log, *TWO_NODES, "--time=60", "--signal=USR1@5", "launch/slurm.sbatch",
+                    *flags_of(corpus, folder, **many))  # fmt: skip
+    wait_until(partial(steps_after, folder, 0), "step", PATIENCE_S)
+    assert "NodeList=n[1-2]" in show(slurm, "job", number)
+    stops = []
+
+    def goes_on(restarts: int, signal_name: str, *changes: str) -> None:
+        wait_for_restart(slurm, number, restarts, *changes)
+        state = re.findall(r"stopped after step ([\d,]+) \(signal (\w+)\)", log.read_text())[restarts - 1]
+        assert state[1] == signal_name, log.read_text()
+        stops.append(int(state[0].replace(",", "")))
+        wait_until(partial(steps_after, folder, stops[-1]), f"step after restart {restarts}", PATIENCE_S)
+
+    subprocess.run(["scancel", "--signal=USR1", number], env=slurm, check=True)
+    goes_on(1, "SIGUSR1")
+    subprocess.run(["scontrol", "requeue", number], env=slurm, check=True)
+    goes_on(2, "SIGTERM")
+    limit_time(slurm, number)
+    goes_on(3, "SIGUSR1", "TimeLimit=60")  # Slurm warned of the limit
+    subprocess.run(["scancel", number], env=slurm, check=True)
+    wait_until(lambda: "JobState=CANCELLED" in show(slurm, "job", number), "end of the job", PATIENCE_S)
+    assert stops == sorted(set(stops))
+
+    ours = losses(folder)
+    undisturbed = start_training(tmp_path / "out", 2, flags_of(corpus, tmp_path / "whole", **many))
+    try:
+        whole = partial(losses, tmp_path / "whole")
+        wait_until(lambda: None not in undisturbed.statuses or len(whole()) > len(ours), "last step", PATIENCE_S)
+    finally:
+        undisturbed.end()
+    theirs = losses(tmp_path / "whole")
+    assert list(ours) == list(range(1, len(ours) + 1)) and len(ours) > stops[-1] + 3
+    assert ours == {step: theirs[step] for step in ours}, undisturbed.report()
+
+
+@pytest.mark.slow
+def test_a_real_slurm_job_with_a_mistake_ends_with_its_status(slurm: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
     log = tmp_path / "log"
     flags = ["--data-path", str(tmp_path / "c"), "--tokenizer", str(tmp_path), "--save", str(tmp_path / "run")]
-    submitted = sbatch(slurm, log, "--wait", "launch/slurm.sbatch", *flags)
+    submitted = sbatch(slurm, log, "--wait", *TWO_RANKS, "launch/slurm.sbatch", *flags)
     assert submitted.returncode == 1, log.read_text()
     assert len(re.findall("^error: ", log.read_text(), re.MULTILINE)) == 1, log.read_text()
     assert "Restarts=0" in show(slurm, "job", submitted.stdout.split()[0])

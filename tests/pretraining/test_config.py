@@ -34,6 +34,7 @@ def another_value(item: dataclasses.Field) -> tuple[list[str], object]:
         "preset": "base",
         "objective": "mlm",
         "attention_init": "local",
+        "compile": "on",
         "optimizer": "lamb",
         "num_attention_heads": 8,
         "hidden_size": 512,

@@ -135,6 +135,11 @@ def test_two_half_precisions_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, both, "bf16 and fp16 are both enabled; keep one")
 
 
+def test_a_step_that_is_not_looked_at_is_refused(tmp_path: Path) -> None:
+    blind = {"bf16": {"enabled": True, "check_grad_overflow": False}, "zero_optimization": {"stage": 1}}
+    refused(tmp_path, blind, "without bf16.check_grad_overflow a NaN would reach the weights; leave the key out")
+
+
 @pytest.mark.parametrize(
     "text, match",
     [

@@ -18,6 +18,7 @@ from pretraining.config import Config, batch_arithmetic
 from pretraining.data import rank_share, training_steps
 from pretraining.ds_config import load_ds_config, merge_ds_config
 from pretraining.metrics import summarize
+from pretraining.model import recompute_activations
 from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
 from pretraining.training_state import whole_tensors
@@ -53,6 +54,8 @@ def make_engine(config: Config, deepspeed_name: str) -> engine_module.Engine:
     settings = load_ds_config(REPOSITORY / "ds_configs" / f"{deepspeed_name}.json")
     merged = merge_ds_config(settings, micro, accumulation, world_size, config.optimizer.clip_grad)
     objective = build_objective(config.model, VOCAB_SIZE, config.run.seed)
+    if config.run.recompute_activations:
+        recompute_activations(objective)
     return engine_module.initialize(objective, config.optimizer, merged, device)
 
 
@@ -71,7 +74,7 @@ def run_steps(config: Config, deepspeed_name: str) -> dict[str, Any]:
         rate = learning_rate(step, optimizer.lr, optimizer.lr_warmup_iters, optimizer.train_iters)
         sums, norm = engine_module.train_step(engine, batches, rate, config.run.seed, step)
         losses.append(summarize(engine_module.reduce_sums(sums), (1.0, 50.0))["loss"])
-        norms.append(norm)
+        norms.append(float(norm))
         samples.append([batch.sample_ids for batch in batches])
     weights = whole_tensors(engine)
     engine.deepspeed.destroy()
@@ -148,6 +151,8 @@ def two_ranks(corpus: tuple[Path, Path]) -> dict[str, Any]:
     results["2 x 1"] = run_steps(tiny_config(*corpus, **SETTINGS | {"micro_batch_size": 4}), "zero1_fp32")
     for name, value in (("hidden_dropout", 0.0), ("clip_grad", 0.0), ("weight_decay", 0.0), ("lr_warmup_iters", 0)):
         results[f"without {name}"] = run_steps(tiny_config(*corpus, **SETTINGS | {name: value}), "zero1_fp32")
+    recomputing = tiny_config(*corpus, **SETTINGS, recompute_activations=True)
+    results["recomputing"] = run_steps(recomputing, "zero3_fp32")
     for name, kind in POISONED:
         results[f"{kind} of {name}"] = run_poisoned(config, name, kind)
     results["agreement"] = agreement()
@@ -179,6 +184,11 @@ def test_every_stage_has_the_same_losses_in_fp32(together: list[dict], name: str
     for parameter, weights in theirs["weights"].items():
         torch.testing.assert_close(ours["weights"][parameter], weights, rtol=1e-5, atol=1e-6)
     assert together[1][name]["losses"] == ours["losses"]
+
+
+def test_recomputed_activations_change_nothing_where_the_weights_are_gathered(together: list[dict]) -> None:
+    ours, theirs = together[0]["recomputing"], together[0]["zero3_fp32"]
+    assert ours["losses"] == theirs["losses"] and ours["norms"] == theirs["norms"]
 
 
 @pytest.mark.parametrize("name", ["hidden_dropout", "clip_grad", "weight_decay", "lr_warmup_iters"])

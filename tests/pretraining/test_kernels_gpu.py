@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pretraining.attention import Attention, attention_flash_attn, attention_jagged, attention_varlen
+from pretraining.compiling import compile_networks, resolve_compile
 from pretraining.dropout import dropout
 from pretraining.fused import (
     cross_entropy_sum,
@@ -17,6 +18,9 @@ from pretraining.fused import (
     resolve_layer_norm,
     sample_inverse_cdf,
 )
+from pretraining.objectives import build_objective
+from tests.full_batch import full_batch
+from tests.tiny import VOCAB_SIZE, tiny_config
 
 pytestmark = pytest.mark.gpu
 MODULES = {attention_flash_attn: "flash_attn", attention_varlen: "torch.nn.attention.varlen"}
@@ -77,3 +81,23 @@ def test_dropout_zeroes_at_its_rate() -> None:
     dropped = dropout(torch.ones(1_000_000, device="cuda"), 0.1)
     assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.003)
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.003)
+
+
+def test_compiled_layers_and_a_padded_vocabulary_equal_the_cpu_s() -> None:
+    """Masked language modelling: nothing is sampled, so that rounding cannot grow."""
+    batch, results = full_batch(), []
+    for device in ("cpu", "cuda"):
+        objective = build_objective(tiny_config(objective="mlm").model, VOCAB_SIZE, seed=0).to(device)
+        if device == "cuda":
+            choice = resolve_compile("on", device, 1)
+            assert compile_networks(objective, choice, "fp32", "on") is choice
+        columns: list[int] = []
+        objective.generator_head.register_forward_hook(lambda _, __, output, seen=columns: seen.append(output.shape[1]))
+        loss, _ = objective(batch.to(torch.device(device)))
+        loss.backward()
+        results.append((loss.item(), {name: p.grad.cpu() for name, p in objective.named_parameters()}))
+        assert columns == [VOCAB_SIZE if device == "cpu" else 512]
+    (expected, their), (found, our) = results
+    assert found == pytest.approx(expected, rel=1e-5)
+    for name, gradient in their.items():
+        assert (our[name] - gradient).abs().max() <= 1e-4 * gradient.abs().max(), name

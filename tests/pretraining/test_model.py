@@ -26,6 +26,7 @@ from pretraining.hf_weights import (
     hugging_face_settings,
     to_hugging_face,
 )
+from pretraining.model import recompute_activations
 from pretraining.objectives import build_objective
 from tests.tiny import tiny_config
 
@@ -321,3 +322,24 @@ def test_dropout_acts_in_training_and_follows_the_seed() -> None:
     assert loss(1) == loss(1) != loss(2)
     ours.eval()
     assert loss(1) == loss(2)
+
+
+def test_recomputed_activations_give_the_same_numbers_bit_by_bit() -> None:
+    """Dropout is on: the second time the same values are dropped. Each layer runs twice."""
+    config, batch = config_of("tiny", hidden_dropout=0.1, attention_dropout=0.1), unpadded_batch()
+    results, calls = [], []
+    for recompute in (False, True):
+        ours = build_objective(config.model, VOCAB_SIZE, seed=1)
+        if recompute:
+            recompute_activations(ours)
+        calls.append(0)
+        for layer in [*ours.generator.layers, *ours.encoder.layers]:
+            layer.register_forward_pre_hook(lambda *_: calls.append(calls.pop() + 1))
+        torch.manual_seed(3)
+        loss, _ = ours(batch)
+        loss.backward()
+        results.append((loss.detach(), {name: parameter.grad for name, parameter in ours.named_parameters()}))
+    layers = 2 * config.model.num_layers
+    assert calls == [layers, 2 * layers]
+    assert torch.equal(results[0][0], results[1][0])
+    assert all(torch.equal(results[1][1][name], gradient) for name, gradient in results[0][1].items())

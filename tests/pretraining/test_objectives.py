@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretraining import objectives
+from pretraining import fused, objectives
 from pretraining.batch import MaskedBatch
 from pretraining.config import Config
 from pretraining.data import Samples
@@ -232,6 +232,32 @@ def test_micro_batches_add_up_to_the_loss_and_gradient_of_one_batch(
             assert torch.allclose(parts_gradients[name], gradient, rtol=1e-9, atol=1e-12 * gradient.abs().max()), name
         for name, value in whole_sums.items():
             assert torch.allclose(sums[name], value, rtol=1e-12), name
+
+
+@pytest.mark.parametrize("objective_name", sorted(OBJECTIVES))
+def test_a_padded_vocabulary_changes_nothing(
+    corpus: tuple[Config, Samples], objective_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on GPUs: the added ids are never drawn (the embedding would have no row for them) and get no gradient."""
+    _, samples = corpus
+    (batch,) = micro_batches(samples, 24, 24)
+    batch.replacement_uniforms[:20] = 1 - 2.0**-53  # the last id that can be
+    results, columns = [], []
+    for multiple in (1, 128):
+        monkeypatch.setitem(fused.VOCABULARY_MULTIPLE, "cpu", multiple)
+        objective = double_objective(tiny_config(objective=objective_name))
+        objective.generator_head.register_forward_hook(lambda _, __, output: columns.append(output.shape[1]))
+        loss, sums = objective(batch)
+        loss.backward()
+        results.append((loss.item(), gradients(objective), sums))
+    assert columns == [VOCAB_SIZE, 512] and VOCAB_SIZE < 512
+    (expected, their, their_sums), (found, our, our_sums) = results
+    assert found == pytest.approx(expected, rel=1e-12)
+    for name, gradient in their.items():
+        assert our[name].shape == gradient.shape and our[name].isfinite().all(), name
+        assert torch.allclose(our[name], gradient, rtol=1e-9, atol=1e-12 * gradient.abs().max()), name
+    for name, value in their_sums.items():
+        assert torch.allclose(our_sums[name], value, rtol=1e-12), name
 
 
 def test_the_first_loss_is_that_of_a_network_that_knows_nothing(corpus: tuple[Config, Samples]) -> None:

@@ -5,7 +5,14 @@ import torch
 
 from pretraining import engine as engine_module
 from pretraining.config import Config
-from pretraining.ds_config import REPOSITORY, load_ds_config, merge_ds_config
+from pretraining.ds_config import (
+    REPOSITORY,
+    load_ds_config,
+    merge_ds_config,
+    offloads_optimizer,
+    offloads_parameters,
+)
+from pretraining.model import recompute_activations
 from pretraining.objectives import OBJECTIVES, build_objective
 from pretraining.plan_memory import (
     activation_bytes,
@@ -20,7 +27,17 @@ from tests.full_batch import full_batch
 from tests.tiny import VOCAB_SIZE, tiny_config
 
 # DeepSpeed has no fp16 on CPUs without such instructions; its bookkeeping is bf16's of stage 2.
-CONFIGS = ["zero0_fp32", "zero1_fp32", "zero2_fp32", "zero3_fp32", "zero1_bf16", "zero2_bf16", "zero3_bf16"]
+CONFIGS = ["zero0_fp32", "zero1_fp32", "zero2_fp32", "zero3_fp32", "zero1_bf16", "zero2_bf16", "zero3_bf16",
+           "zero2_bf16_offload", "zero3_bf16_offload", "zero2_fp32 offload"]  # fmt: skip
+
+
+def settings_of(name: str) -> dict:
+    """A file of ds_configs/, or one whose optimizer is moved to the host."""
+    file, _, offload = name.partition(" ")
+    settings = load_ds_config(REPOSITORY / "ds_configs" / f"{file}.json")
+    if offload:
+        settings["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
+    return settings
 
 
 def bytes_of(tensors: list[torch.Tensor]) -> int:
@@ -39,14 +56,27 @@ def gradients_kept(optimizer: object, objective: torch.nn.Module) -> list[torch.
     return [gradient for gradient in kept if isinstance(gradient, torch.Tensor)]
 
 
-def measure_states(names: list[str]) -> list[tuple[int, int, int]]:
-    """Bytes of (weights, gradients, master copy and moments) on this rank, after two micro-batches of a second step."""
+def moved_to_the_host(optimizer: object) -> list[torch.Tensor]:
+    """What DeepSpeed keeps on the CPU besides master copy and moments where the JSON offloads the optimizer."""
+    masters = getattr(optimizer, "single_partition_of_fp32_groups", [])  # stage 2
+    kept = [*masters, *getattr(optimizer, "fp32_partitioned_groups_flat", [])]
+    kept = [tensor.grad for tensor in kept if tensor.grad is not None]
+    if hasattr(optimizer, "accumulated_grads_in_cpu"):
+        kept += [*optimizer.accumulated_grads_in_cpu.values(), *optimizer.param_buffer_of_bit16_for_cpu_offload_groups]
+        kept.append(optimizer.temp_grad_buffer_for_cpu_offload)
+    return kept
+
+
+def measure_states(names: list[str]) -> list[tuple[int, int, int, int]]:
+    """Bytes of (weights, gradients, master copy and moments, the host's) on this rank, after two micro-batches of a
+    second step. On CPU ranks what is offloaded lies beside the rest: it is told apart by its names.
+    """
     results = []
     engine_module.start_ranks()
     for name in names:
         config = tiny_config()
         objective = build_objective(config.model, VOCAB_SIZE, seed=0)
-        settings = load_ds_config(REPOSITORY / "ds_configs" / f"{name}.json")
+        settings = settings_of(name)
         merged = merge_ds_config(settings, micro=8, accumulation=2, world=2, clip=1.0)
         if "zero_optimization" in merged:
             merged["zero_optimization"]["reduce_bucket_size"] = 1_000_000
@@ -66,7 +96,17 @@ def measure_states(names: list[str]) -> list[tuple[int, int, int]]:
                 or getattr(optimizer, "single_partition_of_fp32_groups", None)
                 or optimizer.fp32_groups_flat_partition
             )
-        results.append((bytes_of(weights), bytes_of(gradients_kept(optimizer, objective)), bytes_of(states)))
+        gradients, host = gradients_kept(optimizer, objective), []
+        if offloads_optimizer(settings):
+            host = [*states, *moved_to_the_host(optimizer)]
+            if engine.stage == 3:
+                host, gradients = [*host, *gradients], []
+            else:
+                gradients.append(optimizer.temp_grad_buffer_for_gpu_offload)
+            states = []
+        if offloads_parameters(settings):
+            host, weights = [*host, *weights], []
+        results.append(tuple(map(bytes_of, (weights, gradients, states, host))))
     return results
 
 
@@ -74,9 +114,9 @@ def test_states_are_those_of_deepspeed_to_the_byte() -> None:
     ranks = run_distributed(measure_states, 2, CONFIGS, timeout_s=240)
     objective = build_objective(tiny_config().model, VOCAB_SIZE, seed=0)
     for number, name in enumerate(CONFIGS):
-        expected = state_bytes(group_sizes(objective), load_ds_config(REPOSITORY / "ds_configs" / f"{name}.json"), 2)
-        measured = [max(rank[number][part] for rank in ranks) for part in range(3)]
-        assert measured == [expected.weights, expected.gradients, expected.optimizer], name
+        expected = state_bytes(group_sizes(objective), settings_of(name), 2)
+        measured = [max(rank[number][part] for rank in ranks) for part in range(4)]
+        assert measured == [expected.weights, expected.gradients, expected.optimizer, expected.host], name
 
 
 SHAPES = {
@@ -89,6 +129,8 @@ SHAPES = {
 def saved_bytes(config: Config, length: int, samples: int, vocab_size: int) -> int:
     """Bytes of the storages that autograd saves in a forward pass, parameters and the batch itself not counted."""
     objective = build_objective(config.model, vocab_size, seed=0)
+    if config.run.recompute_activations:
+        recompute_activations(objective)
     batch = full_batch(length, samples, round(config.data.mask_prob * length), vocab_size)
     known = {p.untyped_storage().data_ptr() for p in objective.parameters()}
     known |= {t.untyped_storage().data_ptr() for t in batch if isinstance(t, torch.Tensor)}
@@ -115,6 +157,21 @@ def test_activations_are_what_autograd_saves(shape: str, objective: str, dropout
     measured = saved_bytes(config, length, samples, vocab_size)
     assert expected == pytest.approx(measured, rel=0.15)
     assert activation_bytes(config, vocab_size, {}, 2 * samples, "cpu") == pytest.approx(2 * expected, rel=0.02)
+
+
+def test_recomputed_activations_are_the_layers_inputs_and_one_layer() -> None:
+    config = tiny_config(objective="mlm", num_layers=4)
+    kept = activation_bytes(config, VOCAB_SIZE, {}, 8, "cpu")
+    config.model.num_layers = 5
+    layer = activation_bytes(config, VOCAB_SIZE, {}, 8, "cpu") - kept
+    config.model.num_layers, config.run.recompute_activations = 4, True
+    inputs = (
+        4 * (8 * config.data.seq_length) * config.model.hidden_size * 4
+    )  # checkpoint holds them outside of autograd
+    measured = saved_bytes(config, config.data.seq_length, 8, VOCAB_SIZE)
+    expected = activation_bytes(config, VOCAB_SIZE, {}, 8, "cpu")
+    assert expected == pytest.approx(measured + inputs + layer, rel=0.15)
+    assert expected < 0.6 * kept
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))

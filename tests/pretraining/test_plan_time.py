@@ -8,7 +8,7 @@ import pytest
 
 from pretraining.ds_config import REPOSITORY, load_ds_config
 from pretraining.plan import make_plan
-from pretraining.plan_report import describe_plan, plot_scaling, scaling_rows
+from pretraining.plan_report import describe_plan, memory_table, plot_scaling, scaling_rows
 from pretraining.plan_time import Cluster, network_bytes, network_limit, ring_hops, step_seconds
 from tests.run_folders import read_rows
 from tests.tiny import make_corpus, tiny_config
@@ -84,6 +84,15 @@ def test_cost_is_gpu_hours_at_the_price() -> None:
 
 def test_without_a_measurement_the_plan_says_so() -> None:
     assert "ASSUMED, not measured" in describe_plan(make_plan(["--model", "small"])[0])
+
+
+def test_what_is_offloaded_has_a_column_of_its_own() -> None:
+    for name, stages in (("zero2_bf16_offload", ["2 (this plan)", "3"]), ("zero3_bf16_offload", ["3 (this plan)"])):
+        plan, _ = make_plan(["--deepspeed-config", f"ds_configs/{name}.json"])
+        header, _, *rows = [line.strip("| ").split(" | ") for line in memory_table(plan).splitlines()]
+        assert header[-1] == "of the host" and [row[0] for row in rows] == stages
+        assert all(float(row[-1]) > 0 and row[3] == "0.00" for row in rows)
+    assert "of the host" not in memory_table(make_plan([])[0])
 
 
 def test_the_plot(tmp_path: Path) -> None:

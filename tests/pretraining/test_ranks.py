@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pretraining.ranks import map_rank_variables, refuse_partial_launch
+from pretraining.ranks import LOCAL_SIZES, map_rank_variables, refuse_partial_launch
 
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -112,7 +112,7 @@ def test_all_ranks_of_a_step_agree_on_host_and_port() -> None:
 def test_ranks_on_one_of_many_nodes_are_refused(variable: str) -> None:
     with pytest.raises(ValueError, match=r"4 nodes are allocated but all 1 rank\(s\) of this run are on one: start it"):
         refuse_partial_launch({variable: "4", "WORLD_SIZE": "1"})
-    for local in ("LOCAL_SIZE", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"):
+    for local in LOCAL_SIZES:
         with pytest.raises(ValueError, match=r"all 8 rank\(s\)"):  # deepspeed without a hostfile, say
             refuse_partial_launch({variable: "4", "WORLD_SIZE": "8", local: "8"})
         refuse_partial_launch({variable: "4", "WORLD_SIZE": "32", local: "8"})
@@ -137,6 +137,16 @@ def test_hosts_of_pbs_and_lsf(variable: str, tmp_path: Path) -> None:
         refuse_partial_launch(environment | {"MPI_LOCALNRANKS": "2"})
     hosts.write_text("node7\nnode7\n")
     refuse_partial_launch(environment | {"MPI_LOCALNRANKS": "2"})
+
+
+def test_jsrun_with_all_ranks_on_one_of_two_hosts_is_refused(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("batch3\nnode7\nnode2\n")
+    environment = JSM | {"LSB_DJOB_HOSTFILE": str(hosts), "JSM_NAMESPACE_LOCAL_SIZE": "6"}
+    map_rank_variables(environment)
+    refuse_partial_launch(environment)
+    with pytest.raises(ValueError, match=r"2 nodes are allocated but all 12 rank\(s\)"):
+        refuse_partial_launch(environment | {"JSM_NAMESPACE_LOCAL_SIZE": "12"})
 
 
 def test_mpi_over_several_hosts_must_be_told_where_rank_0_is() -> None:

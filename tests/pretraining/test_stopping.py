@@ -47,6 +47,16 @@ def test_the_last_checkpoint_still_fits_into_the_time(own_signals: None) -> None
     assert request.wanted() and request.reason == "--exit-duration-in-mins"
 
 
+def test_another_step_and_the_first_checkpoint_fit_too(own_signals: None) -> None:
+    request = StopRequest(limit_minutes=10)
+    request.started -= 400
+    assert not request.wanted()  # a first step of 400 s, which has compiled, is not expected again
+    request.asked -= 100
+    assert not request.wanted()  # 500 s are over: a step of 100 s and twice the guessed 30 s are to come
+    request.started -= 45
+    assert request.wanted()
+
+
 def test_without_a_limit_time_does_not_matter(own_signals: None) -> None:
     request = StopRequest(None)
     request.started -= 10**9

@@ -74,7 +74,7 @@ def our_trajectory(corpus: tuple[Path, Path], deepspeed_name: str) -> dict[str, 
         rate = learning_rate(step, PEAK, WARMUP, TOTAL)
         sums, norm = engine_module.train_step(engine, batches, rate, config.run.seed, step)
         losses.append(summarize(engine_module.reduce_sums(sums), (1.0, 50.0))["loss"])
-        norms.append(norm)
+        norms.append(float(norm))
         samples |= {(step, batch.index): ids for batch, ids in zip(batches, drawn, strict=True)}
     return {"losses": losses, "norms": norms, "samples": samples}
 

@@ -1,5 +1,5 @@
 """BPE and Unigram through the whole chain, as WordPiece elsewhere: documents, vocabulary, index, samples with their
-masks, (slow) a training, export, and then transformers alone: AutoTokenizer and fill-mask."""
+masks, (slow) a training, export, and then transformers alone: AutoTokenizer, finetuning's words, fill-mask."""
 
 import json
 import random
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import transformers
 
+from finetuning import span_inputs, tagging_inputs
 from pretraining.corpus.documents import Document, write_shard, writing_stage
 from pretraining.corpus.index import build_index
 from pretraining.corpus.indexed import IndexedCorpus
@@ -74,6 +75,18 @@ def test_index_and_masks(corpus: tuple[Path, Path]) -> None:
     assert segments[0].startswith("[CLS] ") and "[MASK:" in " ".join(segments)
     plain = " ".join(segments).replace("[MASK:", "").replace("[KEEP:", "")
     assert "▁" not in plain and "Ġ" not in plain and "##" not in plain
+
+
+def test_finetuning_cuts_words_and_text(corpus: tuple[Path, Path]) -> None:
+    ours, theirs = load_tokenizer(corpus[1]), transformers.AutoTokenizer.from_pretrained(corpus[1])
+    words = ["patients", "mice,", "β-catenin", "[MASK]"]
+    for word, ids in tagging_inputs.word_pieces(theirs, words).items():
+        assert ids == ours.encode(word, add_special_tokens=False).ids
+    text = "patients, 5 µM of naïve (p < 0.05) cells."
+    ids, offsets = span_inputs.word_pieces(theirs, [text])[text]
+    assert ids == ours.encode(text, add_special_tokens=False).ids
+    covered = {place for start, end in offsets.tolist() for place in range(start, end)}
+    assert covered == {place for place, character in enumerate(text) if character != " "}
 
 
 def check_export(run: Path, output: Path, tokenizer_folder: Path) -> None:

@@ -16,7 +16,7 @@ from pretraining.corpus.documents import Document, read_documents, read_manifest
 from pretraining.corpus.engine import Engine
 from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.selection import Rules, id_hash
-from tests.launch.test_slurm import slurm  # noqa: F401
+from tests.launch.real_slurm import slurm  # noqa: F401
 
 REPOSITORY = Path(__file__).parents[3]
 WORDS = "the cell of a rat was seen in blood with drug gene and protein after dose when patients were given".split()
