@@ -52,7 +52,7 @@ def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     )
     model = train_model(kind, counts, VOCAB_SIZES[kind])
     write_folder(folder / "tokenizer", assemble_tokenizer(model, kind, True, False), {})
-    build_index(folder / "sentences", folder / "tokenizer", str(folder / "c"), workers=1)
+    build_index(folder / "sentences", folder / "tokenizer", str(folder / "c"))
     return folder / "c", folder / "tokenizer"
 
 
