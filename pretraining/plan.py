@@ -123,26 +123,20 @@ def build_parser() -> argparse.ArgumentParser:
 def measured_run(run: Path, vocab_size: int) -> tuple[float, float, float]:
     """(FLOP/s of one rank while computing, mean word pieces of a sample, share of full length) of a run folder.
 
-    Medians over the log lines after the first: intervals that hold a validation or a checkpoint fall out of them.
+    Medians over the log lines after the first, which holds what is made once; validation and checkpoints are in none.
     """
     try:
         config = Config.from_dict(json.loads((run / "config.json").read_text(encoding="utf-8")))
         merged = json.loads((run / "ds_config.json").read_text(encoding="utf-8"))
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        rows = [row for row in rows if row["kind"] == "train"]
-        pairs = [
-            (a, b)
-            for a, b in zip(rows, rows[1:], strict=False)
-            if b["step"] > a["step"] and b["seconds"] > a["seconds"]
-        ]
-        seconds = statistics.median((b["seconds"] - a["seconds"]) / (b["step"] - a["step"]) for a, b in pairs)
-        rate = statistics.median(b["tokens_per_second"] for _, b in pairs)
+        rows = [row for row in rows if row["kind"] == "train"][1:]
+        rate = statistics.median(row["tokens_per_second"] for row in rows)
+        length = statistics.median(row["tokens_per_second"] / row["samples_per_second"] for row in rows)
         ranks = merged["train_batch_size"] // (
             merged["train_micro_batch_size_per_gpu"] * merged["gradient_accumulation_steps"]
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--measured-run {run}: no run with two log lines or more there ({error})") from None
-    length = min(rate * seconds / config.optimizer.global_batch_size, config.data.seq_length)
     flops = rate * training_flops_per_token(config, vocab_size, length) / ranks
     return flops, length, length / config.data.seq_length
 

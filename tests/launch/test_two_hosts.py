@@ -1,8 +1,9 @@
-"""Two hosts for real (tests/launch/two_hosts.py): torchrun and `deepspeed --hostfile` give the run of a single
-host, and a host that is cut off ends the run within the time that --distributed-timeout-minutes states.
+"""Two hosts for real (tests/launch/two_hosts.py): torchrun and `deepspeed`, over ssh and without, give the run of a
+single host; a host that is cut off ends the run within the time that --distributed-timeout-minutes states.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.launch.launches import PRETRAIN, REPOSITORY, clean_environment, marke
 from tests.launch.two_hosts import INTERFACE, Hosts, two_hosts
 from tests.run_folders import metric_rows, run_state
 from tests.tiny import make_corpus
-from tests.training_runs import flags_of
+from tests.training_runs import flags_of, start_training
 
 pytestmark = pytest.mark.slow
 PORT = "29571"
@@ -24,10 +25,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def one_host(corpus: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """Metrics of ten steps of two ranks on one host."""
-    folder = tmp_path_factory.mktemp("one") / "run"
-    flags = flags_of(corpus, folder, train_iters=10)
-    run(["bash", PRETRAIN, *flags], clean_environment(THREADS_PER_RANK="1"), folder.parent)
-    return metric_rows(folder)
+    return undisturbed(corpus, tmp_path_factory.mktemp("one"), train_iters=10)
+
+
+def undisturbed(corpus: tuple[Path, Path], folder: Path, **settings: Any) -> list[dict]:
+    """Metrics of a run of two ranks on one host."""
+    run = start_training(folder / "out", 2, flags_of(corpus, folder / "whole", **settings)).wait(timeout_s=900)
+    assert run.statuses == [0, 0], run.report()
+    return metric_rows(folder / "whole")
 
 
 def variables(**more: str) -> dict[str, str]:
@@ -47,7 +52,23 @@ def test_torchrun_on_two_hosts(corpus: tuple[Path, Path], one_host: list[dict], 
     flags = flags_of(corpus, tmp_path / "run", train_iters=10)
     with two_hosts(tmp_path) as hosts:
         processes = [start(torchrun(hosts, number, flags), environment, REPOSITORY) for number in (0, 1)]
-        results = [process.communicate(timeout=300) for process in processes]
+        results = [process.communicate(timeout=900) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert metric_rows(tmp_path / "run") == one_host
+
+
+def test_deepspeed_without_ssh_on_two_hosts(corpus: tuple[Path, Path], one_host: list[dict], tmp_path: Path) -> None:
+    """The same command on each host, but for --node_rank."""
+    environment = variables()
+    flags = flags_of(corpus, tmp_path / "run", train_iters=10)
+    with two_hosts(tmp_path) as hosts:
+        (tmp_path / "hosts").write_text("".join(f"{address} slots=1\n" for address in hosts.addresses))
+        command = ["deepspeed", f"--hostfile={tmp_path / 'hosts'}", "--no_ssh", f"--master_addr={hosts.addresses[0]}"]
+        processes = [
+            start(hosts.command(number, [*command, f"--node_rank={number}", PRETRAIN, *flags]), environment, REPOSITORY)
+            for number in (0, 1)
+        ]
+        results = [process.communicate(timeout=900) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
     assert metric_rows(tmp_path / "run") == one_host
 

@@ -1,9 +1,12 @@
 """The planner: work, bytes on the links, hours against a measured run, tables, the plot, mistakes."""
 
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pretraining.ds_config import REPOSITORY, load_ds_config
@@ -11,8 +14,8 @@ from pretraining.plan import make_plan
 from pretraining.plan_report import describe_plan, memory_table, plot_scaling, scaling_rows
 from pretraining.plan_time import Cluster, network_bytes, network_limit, ring_hops, step_seconds
 from tests.run_folders import read_rows
-from tests.tiny import make_corpus, tiny_config
-from tests.training_runs import flags_of, train
+from tests.tiny import FIRST_WORD, VOCAB_SIZE, make_corpus, tiny_config, write_corpus
+from tests.training_runs import flags_of, start_training, train
 
 FP32 = "ds_configs/zero1_fp32.json"
 
@@ -142,3 +145,45 @@ def test_time_is_that_of_a_measured_run(tmp_path: Path) -> None:
     )
     assert 100 * plan.step(1).total == pytest.approx(took, rel=0.15)
     assert 5 < plan.length < 32  # short documents: the samples are not full
+
+
+def on_the_processor_s_clock() -> None:
+    """A hook: the trainer measures this rank's own seconds, so that other work on the machine does not count."""
+    time.monotonic = time.process_time
+
+
+# Large enough for matrix products to be most of a step, which they are on GPUs at any size.
+MEASURED = {"num_layers": 4, "hidden_size": 256, "ffn_hidden_size": 1024, "num_attention_heads": 4,
+            "embedding_size": 128, "seq_length": 64, "global_batch_size": 8, "deepspeed_config": FP32,
+            "hidden_dropout": 0.1, "attention_dropout": 0.1}  # fmt: skip
+PREDICTED = {
+    "half the layers": {"num_layers": 2},
+    "half as wide again": {"hidden_size": 384, "ffn_hidden_size": 1536, "num_attention_heads": 6},
+    "twice the length": {"seq_length": 128},
+    "twice the batch": {"global_batch_size": 16},
+}
+
+
+@pytest.mark.slow
+def test_a_measured_run_predicts_others(tmp_path: Path) -> None:
+    """Of other depth, width, length and batch, within 15 % of what they then take."""
+    words = np.random.default_rng(0).integers(FIRST_WORD, VOCAB_SIZE, (40, 50, 20))
+    corpus = write_corpus(tmp_path, words.tolist())
+
+    def run_for_its_rows(name: str, settings: dict) -> list[dict]:
+        more = {"micro_batch_size": 8, "train_iters": 25, "log_interval": 5, "eval_iters": 0}
+        flags = flags_of(corpus, tmp_path / name, **settings | more)
+        run = start_training(tmp_path / f"out {name}", 1, flags, on_the_processor_s_clock).wait(timeout_s=900)
+        assert run.statuses == [0], run.report()
+        return [row for row in read_rows(tmp_path / name / "metrics.jsonl") if row["kind"] == "train"][1:]
+
+    run_for_its_rows("measured", MEASURED)
+    ratios = {}
+    for name, more in PREDICTED.items():
+        settings = MEASURED | more
+        rows = run_for_its_rows(name, settings)
+        took = statistics.median(settings["global_batch_size"] / row["samples_per_second"] for row in rows)
+        flags = [word for key, value in settings.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+        known = ["--measured-run", str(tmp_path / "measured"), "--tokenizer", str(corpus[1])]
+        ratios[name] = make_plan(["--model", "tiny", *known, *flags])[0].step(1).total / took
+    assert ratios == {name: pytest.approx(1, abs=0.15) for name in ratios}
