@@ -42,7 +42,6 @@ def another_value(item: dataclasses.Field) -> tuple[list[str], object]:
         "split": "8,1,1",
         "max_position_embeddings": 1024,
         "deepspeed_config": "my.json",
-        "compile": "on",
     }
     if item.name in special:
         value = special[item.name]
