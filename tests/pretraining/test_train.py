@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,32 @@ def test_a_stopped_run_goes_on_bit_by_bit(corpus: Corpus, tmp_path: Path, deepsp
     assert metric_rows(parts)[: len(first_rows)] == first_rows
     assert [row["step"] for row in metric_rows(parts) if row["kind"] == "train"] == list(range(1, 13))
     assert run_state(parts)["status"] == "finished"
+
+
+def compile_anew(cache: Path, watched: Path, signals: dict[tuple[int, int], int] | None = None) -> None:
+    """A hook: nothing that an earlier run compiled is taken; watch the steps."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
+    watch_steps(watched, signals)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_goes_on_bit_by_bit(corpus: Corpus, tmp_path: Path) -> None:
+    """Six steps at once, and three, a new process that compiles anew and begins with another batch, and three more."""
+    settings = {"train_iters": 6, "hidden_dropout": 0.1, "attention_dropout": 0.1, "compile": "on"}
+    settings["deepspeed_config"] = "ds_configs/zero1_fp32.json"
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run = train(
+        tmp_path / "out0", 1, flags_of(corpus, whole, **settings), partial(compile_anew, tmp_path / "cache0", whole)
+    )
+    assert "torch.compile" in run.output(0)
+    stop = {(0, 3): signal.SIGTERM}
+    hook = partial(compile_anew, tmp_path / "cache1", parts, stop)
+    train(tmp_path / "out1", 1, flags_of(corpus, parts, **settings), hook, status=EXIT_STOPPED)
+    hook = partial(compile_anew, tmp_path / "cache2", parts)
+    train(tmp_path / "out2", 1, flags_of(corpus, parts, load=parts, **settings), hook)
+    assert differing_tensors(checkpoint.find_checkpoint(parts), checkpoint.find_checkpoint(whole)) == []
+    assert metric_rows(parts) == metric_rows(whole)
+    assert [row["step"] for row in metric_rows(parts) if row["kind"] == "train"] == list(range(1, 7))
 
 
 # Taking weights over
