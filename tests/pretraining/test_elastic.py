@@ -2,7 +2,8 @@
 
 Real processes, the same command each time but for what moves. An undisturbed run is compared with one that is stopped
 after MOVE steps and goes on elsewhere: for 20 steps the losses are the same to 1e-5, relative. Dropout is seeded by the
-micro-batch, so it is on where the micro-batch stays.
+micro-batch, so it is on where the micro-batch stays; where that moves too, the losses stay as near to those of the
+undisturbed run as those of three seeds are to each other.
 """
 
 import json
@@ -11,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pretraining import engine as engine_module
 from pretraining.run_log import EXIT_STOPPED
 from tests.run_folders import metric_rows
 from tests.tiny import make_corpus
-from tests.training_runs import flags_of, train
+from tests.training_runs import flags_of, start_training, train
 
 Corpus = tuple[Path, Path]
 MOVE, COMPARED = 4, 20
@@ -115,3 +117,34 @@ def test_a_run_that_moves_trains_the_same(corpus: Corpus, tmp_path: Path, moved:
     for name in ("loss", "generator_loss", "discriminator_loss"):
         assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=near)
     assert [row["learning_rate"] for row in ours] == [row["learning_rate"] for row in theirs]
+
+
+@pytest.mark.slow
+def test_after_a_move_the_losses_stay_within_the_spread_of_three_seeds(corpus: Corpus, tmp_path: Path) -> None:
+    """Ranks, ZeRO stage and micro-batch move after 50 of 300 steps, dropout on; means over the 50 steps of a window."""
+    window, steps = 50, 300
+
+    def flags(folder: Path, **settings: Any) -> list[str]:
+        return flags_of(corpus, folder, train_iters=steps, eval_iters=0, lr=1e-3, **DROPOUT | {"seed": 1} | settings)
+
+    def window_means(folder: Path) -> np.ndarray:
+        rows = [row for row in metric_rows(folder) if row["kind"] == "train"]
+        assert [row["step"] for row in rows] == list(range(1, steps + 1))
+        names = ("loss", "generator_loss", "discriminator_loss")
+        return np.array([[row[name] for name in names] for row in rows]).reshape(-1, window, len(names)).mean(1)
+
+    before, after = fp32(1) | {"micro_batch_size": 4}, fp32(3) | {"micro_batch_size": 2}
+    stop = partial(watch_masks, tmp_path / "seen", window)
+    train(tmp_path / "out_before", 1, flags(tmp_path / "moved", **before), stop, status=EXIT_STOPPED)
+    runs = {"moved": (2, after | {"load": tmp_path / "moved"})}
+    runs |= {f"seed {seed}": (1, before | {"seed": seed}) for seed in (1, 2, 3)}
+    for name, (ranks, settings) in runs.items():
+        run = start_training(tmp_path / f"out {name}", ranks, flags(tmp_path / name, **settings)).wait(timeout_s=900)
+        assert run.statuses == [0] * ranks, run.report()
+    seeds = np.stack([window_means(tmp_path / f"seed {seed}") for seed in (1, 2, 3)])
+    same, moved = seeds[0], window_means(tmp_path / "moved")
+    assert np.array_equal(moved[0], same[0])  # before the move
+    assert not np.array_equal(moved[1:], same[1:])  # other dropout from there on
+    distance, spread = np.abs(moved - same)[1:].mean(0), np.ptp(seeds, axis=0)[1:].mean(0)
+    assert (distance <= spread).all(), f"moved {moved}, undisturbed {same}, seeds {seeds}"
+    assert (spread < 0.1 * same[-1]).all(), "the spread is too wide to show anything"
