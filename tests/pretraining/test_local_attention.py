@@ -112,6 +112,7 @@ def accuracy_after(steps: int, attention_init: str, corpus) -> float:
     return correct / masked
 
 
+@pytest.mark.slow
 def test_what_only_neighbours_tell_is_learned_sooner(tmp_path):
     corpus = write_corpus(tmp_path, chained_documents(600, seed=1))
     assert accuracy_after(200, "local", corpus) > 2 * accuracy_after(200, "random", corpus)
