@@ -71,7 +71,7 @@ def measure(xml: Path, work: Path, vocab_size: int) -> list[Cost]:
     corpus, stages, one = work / "corpus", "pretraining.corpus", ["--workers", 1]
     read = [f"{stages}.pubmed", "--input", xml, "--output", documents, *one]
     split = [f"{stages}.sentences", "--input", documents, "--output", sentences, *one]
-    vocabulary = [f"{stages}.vocab", "--input", sentences, "--output", tokenizer, "--vocab-size", vocab_size]
+    vocabulary = [f"{stages}.vocab", "--input", sentences, "--output", tokenizer, "--vocab-size", vocab_size, *one]
     index = [f"{stages}.index", "--input", sentences, "--tokenizer", tokenizer, "--output-prefix", corpus, *one]
     index_files = [corpus.with_suffix(suffix) for suffix in (".bin", ".idx", ".ids")]
     return [

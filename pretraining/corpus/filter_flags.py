@@ -20,7 +20,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="DIR", help="Folders that earlier stages wrote.")
-    add("--output", type=Path, required=True, metavar="DIR", help="The folder to write; DIR.work is used on the way.")
+    add("--output", type=Path, required=True, metavar="DIR",
+        help="The folder to write, an earlier result is replaced; DIR.work is used on the way.")  # fmt: skip
     add("--removed", type=Path, metavar="FILE", help="Write what is left out to this file, JSON lines with the reason.")
     _add_rules(parser.add_argument_group("rules"))
     add_engine_flags(parser)

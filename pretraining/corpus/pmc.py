@@ -4,10 +4,9 @@
 
 Steps: each input, a package as PMC distributes it (.tar.gz, read as a stream and never unpacked to disk) or a file
 (.nxml, .xml, gzip or not; also in folders of a folder), is parsed article by article, one task a package or some
-hundred files; each article
-becomes one document (jats.py says what is text and what is metadata); --license keeps those under the licences named;
-of articles with the same PMC id the last stands; the manifest comes last. The result does not depend on the
-number of workers.
+hundred files; each article becomes one document (jats.py says what is text and what is metadata); --license keeps those
+under the licences named; of articles with the same PMC id the last stands; the manifest comes last. The result does not
+depend on the number of workers.
 
 No DTD is loaded, no entity resolved, nothing fetched. An article that is broken ends the run, or with `--skip-broken`
 is left out, counted and listed in the manifest.

@@ -2,10 +2,10 @@
 
     python -m pretraining.corpus.pubmed --input BASELINE UPDATES... --output DIR [--workers N] [--titles-only keep]
 
-Steps: each input file, gzip or not by its content, is parsed as a stream in constant memory, one task a
-file; each record becomes one document (pubmed_records.py says what is text and what is metadata), each input file one
-shard; of each PMID the record that stands is kept, deletions applied (revisions.py), so give the baseline first
-and the updates after it, in their order (folders are read by name, which is PubMed's order); the manifest comes
+Steps: each input file, gzip or not by its content, is parsed as a stream in bounded memory (record_elements.py), one
+task a file; each record becomes one document (pubmed_records.py says what is text and what is metadata), each input
+file one shard; of each PMID the record that stands is kept, deletions applied (revisions.py), so give the baseline
+first and the updates after it, in their order (folders are read by name, which is PubMed's order); the manifest comes
 last. The result does not depend on the number of workers.
 
 No DTD is loaded, no entity resolved, nothing fetched; a DTD inside a file is an error, for PubMed has none. A file that

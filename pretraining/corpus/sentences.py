@@ -2,10 +2,9 @@
 
     python -m pretraining.corpus.sentences --input DIR --output DIR [--workers N]
 
-Steps: each shard of --input (what `pubmed` or `text` wrote) is read as a stream by one task, each
-line of a document is a paragraph and is split into sentences, and the shard is written again with one
-sentence a line. Where the input's manifest says that its lines are sentences already, they stay as they
-are.
+Steps: each shard of --input (what a reader or the filter wrote) is read as a stream by one task, each line of a
+document is a paragraph and is split into sentences, and the shard is written again with one sentence a line. Where the
+input's manifest says that its lines are sentences already, they stay as they are.
 
 The splitter is a page of rules for English biomedical prose, `_ends_sentence`, because no library that needs no
 download did as well: benchmarks/README.md has errors and speeds beside three of them, as measured by
@@ -168,7 +167,7 @@ def main() -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="folders that pubmed or text wrote; their documents follow one another",
+        help="folders that a reader or the filter wrote; their documents follow one another",
     )
     parser.add_argument(
         "--output",

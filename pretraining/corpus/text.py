@@ -10,11 +10,11 @@ Layouts (a line with nothing but white space is a blank line):
 
 Steps: each file, .gz and .xz unpacked (by content), is read line by line, one task a file or some small ones; white
 space is normalised in each line; the documents are written to shards of about 32 million characters, and the manifest
-last. The result does not depend on the number of workers. The
-manifest of the first layout says that its lines are sentences: `sentences` leaves them as they are, and
-`vocab` and `index` may take them as they are. Lines of headings (`ABSTRACT.METHODS:`) are lines like
-others. A document must fit into memory; files need not. A file that is damaged or not UTF-8 ends the run, or with
-`--skip-broken` gives the documents before the break and is counted and listed in the manifest.
+last. The result does not depend on the number of workers. The manifest of the first layout says that its lines are
+sentences: `sentences` leaves them as they are, and `vocab` and `index` may take them as they are. Lines of headings
+(`ABSTRACT.METHODS:`) are lines like others. A document must fit into memory; files need not. A file that is damaged or
+not UTF-8 ends the run, or with `--skip-broken` gives the documents before the break and is counted and listed in the
+manifest.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def read_lines(path: Path) -> Iterator[str]:
         start = packed.read(6)
         packed.seek(0)
         # in one process only: bars of several would run over each other; a task's sys.stderr goes nowhere
-        where = {"disable": True if multiprocessing.parent_process() else None, "file": sys.__stderr__}
-        bar = {"total": path.stat().st_size, "desc": path.name, "leave": False, **where}
+        shown = {"disable": True if multiprocessing.parent_process() else None, "file": sys.__stderr__}
+        bar = {"total": path.stat().st_size, "desc": path.name, "leave": False, **shown}
         with tqdm.wrapattr(packed, "read", bytes=True, **bar) as counted:
             try:
                 lines = _unpack(counted, packed, start)
