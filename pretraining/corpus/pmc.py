@@ -25,7 +25,7 @@ from lxml import etree
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.jats import read_article
 from pretraining.corpus.stages import Run, describe_file, run_stage, running_stage
 from pretraining.corpus.writing import write_whole
@@ -213,8 +213,7 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), folders of them, read by name, or folders of "
         "such folders, as launch/download_pubmed.sh makes")  # fmt: skip
-    add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
+    add_output_flag(parser)
     add("--license", nargs="+", default=[], metavar="NAME",
         help="keep articles under these licences only, such as 'CC BY' CC0 'CC BY-NC' other none "
         "(default: all; the licence is in each document's metadata)")  # fmt: skip

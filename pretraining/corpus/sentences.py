@@ -22,7 +22,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus.document_steps import ReadShard, WriteShard
 from pretraining.corpus.documents import read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.stages import FIRST, run_stage, running_stage, stage_sources
 
 # a full stop, question or exclamation mark, what closes after it, a blank; or a full stop without the blank
@@ -169,13 +169,7 @@ def main() -> None:
         metavar="DIR",
         help="folders that a reader or the filter wrote; their documents follow one another",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
-    )
+    add_output_flag(parser)
     add_engine_flags(parser)
     args = parser.parse_args()
     run_stage(lambda: convert(args.input, args.output, engine=read_engine(args)), args.output)

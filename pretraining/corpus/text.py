@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, normalise_text, read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.stages import describe_file, run_stage, running_stage
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
@@ -169,13 +169,7 @@ def main() -> None:
         "--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="text files (UTF-8, also packed by gzip or xz), or folders of *.txt, *.txt.gz, *.txt.xz",
     )  # fmt: skip
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
-    )
+    add_output_flag(parser)
     parser.add_argument(
         "--layout", choices=LAYOUTS, default=LAYOUTS[0],
         help="what a line is; in the first two layouts a blank line ends a document (default: %(default)s)",
