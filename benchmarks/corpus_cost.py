@@ -23,10 +23,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.corpus_speed import repeat_records
-from launch.sample_data import write_sample_data
-from pretraining.corpus.documents import find_files
-from pretraining.corpus.pubmed import SUFFIXES
+from benchmarks.corpus_speed import add_input_flags, write_input
 
 # Runs a module as `python -m` does and writes down the peak of its own memory; the system's figure for a child begins
 # with that of its parent.
@@ -71,7 +68,7 @@ def measure(xml: Path, work: Path, vocab_size: int) -> list[Cost]:
     corpus, stages, one = work / "corpus", "pretraining.corpus", ["--workers", 1]
     read = [f"{stages}.pubmed", "--input", xml, "--output", documents, *one]
     split = [f"{stages}.sentences", "--input", documents, "--output", sentences, *one]
-    vocabulary = [f"{stages}.vocab", "--input", sentences, "--output", tokenizer, "--vocab-size", vocab_size]
+    vocabulary = [f"{stages}.vocab", "--input", sentences, "--output", tokenizer, "--vocab-size", vocab_size, *one]
     index = [f"{stages}.index", "--input", sentences, "--tokenizer", tokenizer, "--output-prefix", corpus, *one]
     index_files = [corpus.with_suffix(suffix) for suffix in (".bin", ".idx", ".ids")]
     return [
@@ -111,17 +108,13 @@ def machine() -> str:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus_cost", description=__doc__.split("\n")[0])
-    parser.add_argument("--xml", type=Path, nargs="+", help="PubMed XML files or folders to repeat records of.")
-    parser.add_argument("--records", type=int, default=30_000, help="Records in the measured file.")
+    add_input_flags(parser)
     parser.add_argument("--vocab-size", type=int, default=1_600, help="Entries of the vocabulary that is trained.")
     options = parser.parse_args()
     revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        if not options.xml:
-            write_sample_data(work / "sample", abstracts=500, seed=1)
-        plain, packed = work / "measured.xml", work / "measured.xml.gz"
-        repeat_records(find_files(options.xml or [work / "sample" / "pubmed"], SUFFIXES), plain, options.records)
+        plain, packed = write_input(options, work), work / "measured.xml.gz"
         with open(plain, "rb") as source, gzip.open(packed, "wb", compresslevel=6) as target:
             shutil.copyfileobj(source, target, 1 << 20)
         plain.unlink()

@@ -39,6 +39,21 @@ print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 """
 
 
+def add_input_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `write_input` reads."""
+    parser.add_argument("--xml", type=Path, nargs="+", help="PubMed XML files or folders to repeat records of.")
+    parser.add_argument("--records", type=int, default=30_000, help="Records in the measured file.")
+
+
+def write_input(options: argparse.Namespace, folder: Path) -> Path:
+    """Write the file to measure with below `folder`; return its path."""
+    if not options.xml:
+        write_sample_data(folder / "sample", abstracts=500, seed=1)
+    path = folder / "measured.xml"
+    repeat_records(find_files(options.xml or [folder / "sample" / "pubmed"], SUFFIXES), path, options.records)
+    return path
+
+
 def repeat_records(files: list[Path], path: Path, records: int) -> None:
     """Write `records` PubmedArticle elements, those of `files` over and over, each with a PMID of its own."""
     found = []
@@ -106,16 +121,12 @@ def table(times: dict[str, list[tuple[float, float]]], megabytes: float) -> str:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus_speed", description=__doc__.split("\n")[0])
-    parser.add_argument("--xml", type=Path, nargs="+", help="PubMed XML files or folders to repeat records of.")
-    parser.add_argument("--records", type=int, default=30_000, help="Records in the measured file.")
+    add_input_flags(parser)
     parser.add_argument("--rounds", type=int, default=3, help="Measurements of each; the median counts.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if not options.xml:
-            write_sample_data(folder / "sample", abstracts=500, seed=1)
-        path = folder / "measured.xml"
-        repeat_records(find_files(options.xml or [folder / "sample" / "pubmed"], SUFFIXES), path, options.records)
+        path = write_input(options, folder)
         ways = {
             "lxml iterparse alone": lambda: bare(path),
             OURS: lambda: ours(path, folder),
@@ -129,7 +140,7 @@ def main() -> None:
         peak_kib = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         size = path.stat().st_size / 1e6
     print(f"{options.records:,} records, {size:.0f} MB, {options.rounds} rounds, one process\n")
-    print(f"{table(times, size)}; peak memory {peak_kib / 1000:.0f} MB")
+    print(f"{table(times, size)}; peak memory {peak_kib * 1024 / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,10 +127,13 @@ def read_inventory(url: str) -> Iterator[tuple[int, int, str]]:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise FetchError(f"{url}/{INVENTORY}{day}/manifest.json is no manifest of an inventory") from None
     for name, md5 in files:
-        with gzip.open(io.BytesIO(fetch(f"{url}/{name}", md5)), "rt", encoding="utf-8", newline="") as lines:
-            for row in csv.reader(lines):
-                if match := METADATA.fullmatch(urllib.parse.unquote(row[key])):
-                    yield int(match[1]), int(match[2]), row[etag]
+        try:
+            with gzip.open(io.BytesIO(fetch(f"{url}/{name}", md5)), "rt", encoding="utf-8", newline="") as lines:
+                for row in csv.reader(lines):
+                    if match := METADATA.fullmatch(urllib.parse.unquote(row[key])):
+                        yield int(match[1]), int(match[2]), row[etag]
+        except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, csv.Error, IndexError) as error:
+            raise FetchError(f"{url}/{name} is no inventory, or is damaged ({error})") from None
 
 
 def group_of(metadata: dict) -> str:
@@ -230,6 +234,8 @@ class Mirror:
                 path = article_path(self.folder, pmcid, version, group)
                 if old:
                     path.unlink(missing_ok=True)
+                    if path.parent.is_dir() and not any(path.parent.iterdir()):
+                        path.parent.rmdir()  # the reader refuses a folder without articles
                     removed += 1
                 if old or not path.exists():
                     self.database.execute("DELETE FROM fetched WHERE pmcid = ?", (pmcid,))
@@ -265,6 +271,10 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16, metavar="N", help="requests at a time (default: 16)")
     parser.add_argument("--url", default=URL, help="the bucket, or a copy of it (default: %(default)s)")
     args = parser.parse_args()
+    if args.connections < 1:
+        parser.error(f"--connections {args.connections} is not a number of requests; give 1 or more")
+    if not args.url.startswith(("https://", "http://")):
+        parser.error(f"--url {args.url} is no address of a bucket; write it as {URL}")
     try:
         failures = mirror(args.folder, args.groups, args.url.rstrip("/"), args.connections)
     except (OSError, FetchError, sqlite3.Error) as error:

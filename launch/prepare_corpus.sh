@@ -50,6 +50,19 @@ describe() {
     done
 }
 
+# read_files ARRAY FLAG...: put into an array the files that flags name, which decide the result as the input does.
+read_files() {
+    local -n found="$1"
+    local argument flag=
+    shift
+    for argument in "$@"; do
+        [[ $argument != --* ]] || flag="${argument%%=*}"
+        argument="${argument#--*=}"
+        # what is left out is written to the file of --removed
+        if [[ $flag != --removed && -e $argument ]]; then found+=("$argument"); fi
+    done
+}
+
 # stage NAME RESULT INPUT... -- COMMAND...: run a command, after ${launcher[@]} and with ${engine[@]} behind it, unless RESULT
 # is there and was made by it from the same input.
 stage() {
@@ -92,12 +105,15 @@ if ((${#text[@]})); then
         --input "${text[@]}" --layout "${TEXT_LAYOUT:?set it, see pretraining.corpus.text --help}" --output "$OUTPUT/text"
     documents+=("$OUTPUT/text")
 fi
-stage filter "$OUTPUT/filtered/manifest.json" "${documents[@]}" -- "$PYTHON" -m pretraining.corpus.filter \
+filter_files=() vocab_files=()
+read_files filter_files "$@"
+read_files vocab_files "${vocab_flags[@]}"
+stage filter "$OUTPUT/filtered/manifest.json" "${documents[@]}" "${filter_files[@]}" -- "$PYTHON" -m pretraining.corpus.filter \
     --input "${documents[@]}" --output "$OUTPUT/filtered" "$@"
 stage sentences "$OUTPUT/sentences/manifest.json" "$OUTPUT/filtered" -- \
     "$PYTHON" -m pretraining.corpus.sentences --input "$OUTPUT/filtered" --output "$OUTPUT/sentences"
 tasks=("${engine[@]}") launcher=("${on_one_node[@]}") engine=(--workers "$WORKERS") # one program, on one machine
-stage vocab "$OUTPUT/tokenizer/tokenizer.json" "$OUTPUT/sentences" -- "$PYTHON" -m pretraining.corpus.vocab \
+stage vocab "$OUTPUT/tokenizer/tokenizer.json" "$OUTPUT/sentences" "${vocab_files[@]}" -- "$PYTHON" -m pretraining.corpus.vocab \
     --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" --vocab-size "${VOCAB_SIZE:-30522}" "${vocab_flags[@]}"
 launcher=() engine=("${tasks[@]}")
 stage index "$OUTPUT/corpus.json" "$OUTPUT/sentences" "$OUTPUT/tokenizer" -- "$PYTHON" -m pretraining.corpus.index \

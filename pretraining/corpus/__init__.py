@@ -1,1 +1,1 @@
-"""The offline stages: readers, sentences, vocabulary and index. Nothing here needs torch."""
+"""The offline stages: readers, filter, sentences, vocabulary and index. Nothing here needs torch."""

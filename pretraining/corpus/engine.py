@@ -1,4 +1,4 @@
-"""Where the tasks of a stage run, and the part of its command line that says it; there is no command here.
+"""Where the tasks of a stage run, and the part of its command line that stages share; there is no command here.
 
 `executors` runs the tasks. This file is apart from it because datatrove's executors take half a second to import, for
 which a mistake in the flags need not wait.
@@ -37,6 +37,12 @@ class Engine:
 
 
 LOCAL = Engine()
+
+
+def add_output_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the --output of a stage that `stages.running_stage` runs."""
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:

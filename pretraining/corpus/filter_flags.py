@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from pretraining.corpus.duplicates import KINDS
-from pretraining.corpus.engine import add_engine_flags
+from pretraining.corpus.engine import add_engine_flags, add_output_flag
 from pretraining.corpus.selection import Rules
 
 DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="DIR", help="Folders that earlier stages wrote.")
-    add("--output", type=Path, required=True, metavar="DIR", help="The folder to write; DIR.work is used on the way.")
+    add_output_flag(parser)
     add("--removed", type=Path, metavar="FILE", help="Write what is left out to this file, JSON lines with the reason.")
     _add_rules(parser.add_argument_group("rules"))
     add_engine_flags(parser)

@@ -4,10 +4,9 @@
 
 Steps: each input, a package as PMC distributes it (.tar.gz, read as a stream and never unpacked to disk) or a file
 (.nxml, .xml, gzip or not; also in folders of a folder), is parsed article by article, one task a package or some
-hundred files; each article
-becomes one document (jats.py says what is text and what is metadata); --license keeps those under the licences named;
-of articles with the same PMC id the last stands; the manifest comes last. The result does not depend on the
-number of workers.
+hundred files; each article becomes one document (jats.py says what is text and what is metadata); --license keeps those
+under the licences named; of articles with the same PMC id the last stands; the manifest comes last. The result does not
+depend on the number of workers.
 
 No DTD is loaded, no entity resolved, nothing fetched. An article that is broken ends the run, or with `--skip-broken`
 is left out, counted and listed in the manifest.
@@ -26,7 +25,7 @@ from lxml import etree
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.jats import read_article
 from pretraining.corpus.stages import Run, describe_file, run_stage, running_stage
 from pretraining.corpus.writing import write_whole
@@ -214,8 +213,7 @@ def main() -> None:
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="packages (.tar.gz) or files (.nxml, .xml, gzip or not), folders of them, read by name, or folders of "
         "such folders, as launch/download_pubmed.sh makes")  # fmt: skip
-    add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
+    add_output_flag(parser)
     add("--license", nargs="+", default=[], metavar="NAME",
         help="keep articles under these licences only, such as 'CC BY' CC0 'CC BY-NC' other none "
         "(default: all; the licence is in each document's metadata)")  # fmt: skip

@@ -2,10 +2,10 @@
 
     python -m pretraining.corpus.pubmed --input BASELINE UPDATES... --output DIR [--workers N] [--titles-only keep]
 
-Steps: each input file, gzip or not by its content, is parsed as a stream in constant memory, one task a
-file; each record becomes one document (pubmed_records.py says what is text and what is metadata), each input file one
-shard; of each PMID the record that stands is kept, deletions applied (revisions.py), so give the baseline first
-and the updates after it, in their order (folders are read by name, which is PubMed's order); the manifest comes
+Steps: each input file, gzip or not by its content, is parsed as a stream in bounded memory (record_elements.py), one
+task a file; each record becomes one document (pubmed_records.py says what is text and what is metadata), each input
+file one shard; of each PMID the record that stands is kept, deletions applied (revisions.py), so give the baseline
+first and the updates after it, in their order (folders are read by name, which is PubMed's order); the manifest comes
 last. The result does not depend on the number of workers.
 
 No DTD is loaded, no entity resolved, nothing fetched; a DTD inside a file is an error, for PubMed has none. A file that
@@ -22,7 +22,7 @@ import numpy
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.pubmed_records import Record, read_record
 from pretraining.corpus.record_elements import iterate_records
 from pretraining.corpus.revisions import FileRecords, record_key, standing
@@ -147,8 +147,7 @@ def main() -> None:
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="PubMed XML files, gzip or not, or folders of them (*.xml and *.xml.gz, by name)")  # fmt: skip
-    add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
+    add_output_flag(parser)
     add("--titles-only", choices=["keep", "drop"], default="drop",
         help="what to do with records that have a title but no abstract (default: drop)")  # fmt: skip
     add("--skip-broken", action="store_true",

@@ -30,7 +30,7 @@ from typing import Any
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, normalise_text, read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.pubmed_records import RETRACTED, clean_title, month_and_day
 from pretraining.corpus.stages import describe_file, run_stage, running_stage
 from pretraining.corpus.text import SHARD_CHARACTERS, make_groups, read_lines
@@ -212,8 +212,7 @@ def main() -> None:
     add = parser.add_argument
     add("--input", nargs="+", type=Path, required=True, metavar="PATH",
         help=f"files, or folders of them, by name: {', '.join(SUFFIXES)}")  # fmt: skip
-    add("--output", type=Path, required=True, metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way")  # fmt: skip
+    add_output_flag(parser)
     add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
     add("--skip-broken", action="store_true",

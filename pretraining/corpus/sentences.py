@@ -2,10 +2,9 @@
 
     python -m pretraining.corpus.sentences --input DIR --output DIR [--workers N]
 
-Steps: each shard of --input (what `pubmed` or `text` wrote) is read as a stream by one task, each
-line of a document is a paragraph and is split into sentences, and the shard is written again with one
-sentence a line. Where the input's manifest says that its lines are sentences already, they stay as they
-are.
+Steps: each shard of --input (what a reader or the filter wrote) is read as a stream by one task, each line of a
+document is a paragraph and is split into sentences, and the shard is written again with one sentence a line. Where the
+input's manifest says that its lines are sentences already, they stay as they are.
 
 The splitter is a page of rules for English biomedical prose, `_ends_sentence`, because no library that needs no
 download did as well: benchmarks/README.md has errors and speeds beside three of them, as measured by
@@ -23,7 +22,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from pretraining.corpus.document_steps import ReadShard, WriteShard
 from pretraining.corpus.documents import read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.stages import FIRST, run_stage, running_stage, stage_sources
 
 # a full stop, question or exclamation mark, what closes after it, a blank; or a full stop without the blank
@@ -168,15 +167,9 @@ def main() -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="folders that pubmed or text wrote; their documents follow one another",
+        help="folders that a reader or the filter wrote; their documents follow one another",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
-    )
+    add_output_flag(parser)
     add_engine_flags(parser)
     args = parser.parse_args()
     run_stage(lambda: convert(args.input, args.output, engine=read_engine(args)), args.output)

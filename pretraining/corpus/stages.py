@@ -192,8 +192,9 @@ def _prepare(work: Path, plan: dict) -> None:
         if was != plan["plan"] or len(tasks) != len(plan["tasks"]):
             _remove(work)
         elif changed := [rank for rank, task in enumerate(plan["tasks"]) if task != tasks[rank]]:
-            for folder in (work / "tasks").glob("*"):
-                if folder.name != FIRST:
+            # Files too, after the marks: not every later task writes one, and an earlier input's would stand for it.
+            for folder in [*(work / "tasks").glob("*"), *work.iterdir()]:
+                if folder.is_dir() and folder.name not in (FIRST, "tasks"):
                     shutil.rmtree(folder)
             for rank in changed:
                 (work / "tasks" / FIRST / "completions" / f"{rank:05d}").unlink(missing_ok=True)

@@ -10,11 +10,11 @@ Layouts (a line with nothing but white space is a blank line):
 
 Steps: each file, .gz and .xz unpacked (by content), is read line by line, one task a file or some small ones; white
 space is normalised in each line; the documents are written to shards of about 32 million characters, and the manifest
-last. The result does not depend on the number of workers. The
-manifest of the first layout says that its lines are sentences: `sentences` leaves them as they are, and
-`vocab` and `index` may take them as they are. Lines of headings (`ABSTRACT.METHODS:`) are lines like
-others. A document must fit into memory; files need not. A file that is damaged or not UTF-8 ends the run, or with
-`--skip-broken` gives the documents before the break and is counted and listed in the manifest.
+last. The result does not depend on the number of workers. The manifest of the first layout says that its lines are
+sentences: `sentences` leaves them as they are, and `vocab` and `index` may take them as they are. Lines of headings
+(`ABSTRACT.METHODS:`) are lines like others. A document must fit into memory; files need not. A file that is damaged or
+not UTF-8 ends the run, or with `--skip-broken` gives the documents before the break and is counted and listed in the
+manifest.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, normalise_text, read_manifest
-from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_engine
+from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, add_output_flag, read_engine
 from pretraining.corpus.stages import describe_file, run_stage, running_stage
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
@@ -85,8 +85,8 @@ def read_lines(path: Path) -> Iterator[str]:
         start = packed.read(6)
         packed.seek(0)
         # in one process only: bars of several would run over each other; a task's sys.stderr goes nowhere
-        where = {"disable": True if multiprocessing.parent_process() else None, "file": sys.__stderr__}
-        bar = {"total": path.stat().st_size, "desc": path.name, "leave": False, **where}
+        shown = {"disable": True if multiprocessing.parent_process() else None, "file": sys.__stderr__}
+        bar = {"total": path.stat().st_size, "desc": path.name, "leave": False, **shown}
         with tqdm.wrapattr(packed, "read", bytes=True, **bar) as counted:
             try:
                 lines = _unpack(counted, packed, start)
@@ -169,13 +169,7 @@ def main() -> None:
         "--input", nargs="+", type=Path, required=True, metavar="PATH",
         help="text files (UTF-8, also packed by gzip or xz), or folders of *.txt, *.txt.gz, *.txt.xz",
     )  # fmt: skip
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the folder to write, an earlier result is replaced; DIR.work is used on the way",
-    )
+    add_output_flag(parser)
     parser.add_argument(
         "--layout", choices=LAYOUTS, default=LAYOUTS[0],
         help="what a line is; in the first two layouts a blank line ends a document (default: %(default)s)",

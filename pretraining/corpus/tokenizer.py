@@ -119,7 +119,8 @@ def assemble_tokenizer(model: Model, kind: str, lowercase: bool, strip_accents: 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     """Write the files of a tokenizer into `folder`, which exists; the caller makes that atomic."""
-    tokenizer.save(str(folder / "tokenizer.json"))
+    # not `save`, whose error on a full disk is no OSError
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
     (folder / "tokenizer_config.json").write_text(_tokenizer_config(tokenizer), encoding="utf-8")
     if kind_of(tokenizer) != "wordpiece":
         return

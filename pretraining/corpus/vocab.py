@@ -35,6 +35,7 @@ from pretraining.corpus.tokenizer import (
 from pretraining.corpus.vocab_train import ALPHABET_CHARACTERS, MINIMUM_FREQUENCY, train_model
 from pretraining.corpus.word_counts import Words, count_words
 from pretraining.corpus.workers import usable_cores
+from pretraining.corpus.writing import naming_file
 
 MAX_WORDS = 1_000_000  # different ones
 _CASED_SHARE = 0.05  # an uncased vocabulary has few entries with capitals (SciVocab 0.5 %), a cased one a third
@@ -66,7 +67,8 @@ def write_folder(output: Path, tokenizer: Tokenizer, facts: dict) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        write_tokenizer(partial, tokenizer)
+        with naming_file(output):
+            write_tokenizer(partial, tokenizer)
         files = [source_entry(path) for path in sorted(partial.iterdir())]
         manifest = {
             "stage": "vocab",

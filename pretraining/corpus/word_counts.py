@@ -26,6 +26,7 @@ from pathlib import Path
 from pretraining.corpus.documents import list_shards, read_shard
 from pretraining.corpus.tokenizer import normalizer_of, pre_tokenizer_of
 from pretraining.corpus.workers import map_in_order
+from pretraining.corpus.writing import naming_file
 
 DISTINCT_UNITS = 1 << 19  # counted in memory by a worker, about 100 MB, before it writes a run
 FAN_IN = 64  # runs merged at a time: open files
@@ -199,7 +200,7 @@ def _summed(streams: Iterable[Iterable[tuple[str, int]]]) -> Iterator[tuple[str,
 
 
 def _write_run(path: Path, counts: Iterable[tuple[str, int]]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    with naming_file(path), open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{count} {word}\n" for word, count in counts)
 
 

@@ -193,7 +193,31 @@ def test_an_inventory_that_is_empty_broken_or_missing_changes_nothing(server, tm
     server.days = []
     with pytest.raises(FetchError, match="has no inventory"):
         update(server, tmp_path)
+    server.days, files = [DAY], json.loads(good[f"{INVENTORY}{DAY}/manifest.json"])
+    del files["files"][0]["MD5checksum"]
+    server.files = good | {f"{INVENTORY}{DAY}/manifest.json": json.dumps(files).encode()}
+    whole = good[f"{INVENTORY}data/{DAY}.csv.gz"]
+    for damaged in (whole[:-12], b"damaged", gzip.compress(b"one column\n")):
+        server.files[f"{INVENTORY}data/{DAY}.csv.gz"] = damaged
+        with pytest.raises(FetchError, match="no inventory, or is damaged"):
+            update(server, tmp_path)
     assert names(tmp_path) == ["oa_comm/PMC0000/PMC1.1.xml"]
+
+
+def test_a_folder_whose_last_article_was_withdrawn_goes_so_that_the_reader_reads_on(server, tmp_path):
+    publish(server, (1, 1, "CC BY", "a"), (10_001, 1, "CC BY", "b"))
+    update(server, tmp_path)
+    publish(server, (1, 1, "CC BY", "a"))
+    assert update(server, tmp_path) == []
+    assert convert([tmp_path / "oa_comm"], tmp_path / "documents")["documents"] == 1
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--connections", "0"), ("--url", "pmc-oa-opendata")])
+def test_wrong_flags_are_one_sentence(monkeypatch, capsys, tmp_path, flag, value):
+    monkeypatch.setattr(sys, "argv", ["download_pmc", str(tmp_path), "oa_comm", flag, value])
+    with pytest.raises(SystemExit) as ended:
+        download_pmc.main()
+    assert ended.value.code == 2 and f"error: {flag} {value} is n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ def test_all_stages_once_and_again_only_what_changed(xml: Path) -> None:
     assert contents(xml / "out") == before
     changed = prepare(xml)
     assert "pubmed: done already\nfilter: 30 documents" in changed.stdout and "index: 30 documents" in changed.stdout
+    denied, flags = xml / "denied.txt", ("--deny-pmids", str(xml / "denied.txt"), "--removed", str(xml / "removed"))
+    for pmids in ("10\n", "10\n11\n"):  # files that flags name are input, too; what is written is not
+        denied.write_text(pmids)
+        assert f"filter: {30 - len(pmids.split())} documents" in prepare(xml, *flags).stdout
+    assert "filter: done already" in prepare(xml, *flags).stdout
 
 
 @pytest.fixture

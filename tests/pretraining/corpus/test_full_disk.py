@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pretraining.corpus.documents import Document, write_shard, writing_stage
 from pretraining.corpus.pubmed import convert
 from pretraining.corpus.sentences import convert as split_sentences
 from pretraining.corpus.tokenizer import SPECIAL_TOKENS, build_tokenizer, write_tokenizer
@@ -24,8 +25,8 @@ ROOM = 100_000  # bytes
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory) -> dict[str, list]:
-    """The command of each stage, without what it writes; every one would write 300 kB and more."""
+def stages(tmp_path_factory) -> dict:
+    """The command of each stage, without what it writes, and input of the vocabulary; all write 300 kB and more."""
     folder = tmp_path_factory.mktemp("stages")
     words = random.Random(1)
     article = (
@@ -41,10 +42,17 @@ def stages(tmp_path_factory) -> dict[str, list]:
     (folder / "tokenizer").mkdir()
     vocabulary = [*SPECIAL_TOKENS, *"abcdefgh."]
     write_tokenizer(folder / "tokenizer", build_tokenizer(vocabulary, lowercase=True, strip_accents=True))
+    published = folder / "vocab.txt"
+    published.write_text("".join(f"{entry}\n" for entry in [*SPECIAL_TOKENS, *map(str, range(20_000))]))
+    with writing_stage(folder / "words", "text", options={}, sentences=True) as stage:
+        many = (Document(str(number), f"word{number}") for number in range(20_000))
+        stage.files.append(write_shard(folder / "words", 0, many))
     return {
         "pubmed": ["--input", xml],
         "sentences": ["--input", folder / "documents"],
         "index": ["--input", folder / "sentences", "--tokenizer", folder / "tokenizer"],
+        "published": published,
+        "words": folder / "words",
     }
 
 
@@ -76,3 +84,18 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(stages, folder_without_r
     name = "00000.[a-z_]+" if stage == "index" else "documents-00000.jsonl"  # the index writes five files at a time
     assert re.match(f"error: {work}/read/{name} cannot be written: ", result.stderr)
     assert [path.name for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_full_disk_ends_the_vocabulary_likewise(stages, folder_without_room):
+    folder, before = folder_without_room
+    for flags, name in (
+        (["--input", stages["words"], "--vocab-size", "50"], r"\.o\.counts/0/runs-00000\.0"),
+        (["--from-vocab", stages["published"], "--uncased"], "o"),
+    ):
+        result = subprocess.run(
+            [sys.executable, "-m", "pretraining.corpus.vocab", *flags, "--output", folder / "o"],
+            cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=before,
+        )  # fmt: skip
+        assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
+        assert re.match(f"error: {folder}/{name} cannot be written: ", result.stderr)
+        assert [path.name for path in folder.rglob("*") if path.is_file()] == []

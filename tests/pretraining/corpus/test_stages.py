@@ -190,6 +190,19 @@ def test_an_input_that_changed_after_all_tasks_were_done_is_not_missed(tmp_path:
     assert [one.id for one in read_documents(tmp_path / "out")] == ["2", "3", "1", "9"]
 
 
+def test_what_an_earlier_input_left_of_later_tasks_goes(tmp_path: Path) -> None:
+    output, plan = tmp_path / "out", {"stage": "filter"}
+    with pytest.raises(KeyboardInterrupt), stages.work_folder(output, plan, ["one", "two"], Engine()) as work:
+        for name in ("tasks/read/completions/00000", "tasks/read/completions/00001", "tasks/select/completions/00000",
+                     "read/00000.json", "removed/rules/00000.jsonl"):  # fmt: skip
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).touch()
+        raise KeyboardInterrupt
+    with stages.work_folder(output, plan, ["one", "another"], Engine()) as work:
+        found = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}
+    assert found == {"plan.json", "read/00000.json", "tasks/read/completions/00000"}
+
+
 def test_two_runs_of_one_output_and_foreign_work_are_refused(tmp_path: Path) -> None:
     source = write_pubmed(tmp_path / "in")
     with open(tmp_path / ".out.lock", "wb") as lock:
