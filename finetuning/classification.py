@@ -113,7 +113,8 @@ def classification_task(
 
     def make_model() -> nn.Module:
         problem = PROBLEMS[settings.kind]
-        network = text_heads.make_model(model, settings.head, list(settings.labels), problem, config.dropout)
+        dropouts = config.dropout, config.encoder_dropout
+        network = text_heads.make_model(model, settings.head, list(settings.labels), problem, *dropouts)
         text_heads.add_tokens(network, tokenizer, added)
         return network
 

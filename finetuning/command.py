@@ -145,6 +145,7 @@ def open_benchmark(
     check_flags(options)
     settings = encoder.load_config(options.model)
     config = config_from(options).for_hidden_size(settings.hidden_size)
+    config = replace(config, encoder_dropout=encoder.encoder_dropout(settings, config.encoder_dropout))
     prepared = benchmark.prepare(benchmark, options, config)
     if options.train_on_dev and not all(task.features.get("dev") for task in prepared.tasks):
         raise ValueError("--train-on-dev: this benchmark has no dev split, so leave the flag out")

@@ -47,6 +47,11 @@ class FinetuneConfig:
     )
     clip_norm: float = setting(1.0, "Largest norm of the gradient of one step.")
     dropout: float = setting(0.1, "Dropout before the new head.")
+    encoder_dropout: float | None = setting(
+        None,
+        "Dropout inside the encoder, of hidden states and attention probabilities; left out: as the model's own "
+        "config.json says. A model pretrained without dropout says 0 there, and overfits; 0.1 is usual.",
+    )
     max_length: int = setting(
         512,
         "Most word pieces of one input, at most as many as the model has positions for; longer ones are "
@@ -71,6 +76,7 @@ class FinetuneConfig:
             "adam_epsilon": self.adam_epsilon > 0,
             "clip_norm": self.clip_norm > 0,
             "dropout": 0 <= self.dropout < 1,
+            "encoder_dropout": self.encoder_dropout is None or 0 <= self.encoder_dropout < 1,
             "max_length": self.max_length >= 8,
             "overlap": 0 <= self.overlap <= self.max_length // 2,
         }
@@ -96,7 +102,9 @@ def add_arguments(parser: ArgumentParser, defaults: FinetuneConfig) -> None:
             shown = f"{text} (default: {'on' if default else 'off'})"
             group.add_argument(flag, action=BooleanOptionalAction, default=default, help=shown)
         else:
-            group.add_argument(flag, type=type(default), default=default, help=f"{text} (default: {default})")
+            shown = text if default is None else f"{text} (default: {default})"
+            kind = float if default is None else type(default)  # encoder_dropout
+            group.add_argument(flag, type=kind, default=default, help=shown)
 
 
 def config_from(options: Namespace) -> FinetuneConfig:

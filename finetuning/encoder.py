@@ -19,6 +19,17 @@ from transformers import AutoConfig, AutoTokenizer
 NEEDS_BLANK_BEFORE_WORDS = {"roberta", "deberta", "longformer", "modernbert"}
 # Their positions start after the padding id, so that fewer are left than the configuration says.
 POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "longformer"}
+# Names of dropout inside the encoder: the BERT family's, ModernBERT's, DistilBERT's, Funnel's.
+ENCODER_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "embedding_dropout",
+    "mlp_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "hidden_dropout",
+    "dropout",
+)
 FOLDER_FILES = {".json", ".safetensors", ".bin", ".txt", ".model"}  # what decides how a model behaves
 
 
@@ -76,12 +87,40 @@ def load_tokenizer(model: str, config: transformers.PretrainedConfig) -> transfo
     return tokenizer
 
 
-def load_model(auto_class: Any, model: str, **settings: Any) -> transformers.PreTrainedModel:
+def dropout_settings(config: transformers.PretrainedConfig) -> dict[str, float]:
+    """The settings of dropout inside the encoder that this kind of model has; ValueError if it has none."""
+    # Asked of the class: a config.json may hold names that the model does not read.
+    found = {name: getattr(config, name) for name in ENCODER_DROPOUTS if hasattr(type(config), name)}
+    if not found:
+        raise ValueError(
+            f"--encoder-dropout: a model of type {config.model_type} has no setting of dropout inside the encoder: "
+            "leave the flag out"
+        )
+    return found
+
+
+def encoder_dropout(config: transformers.PretrainedConfig, given: float | None) -> float | None:
+    """What --encoder-dropout comes to: as `given`, which `dropout_settings` may refuse; if left out the model's own,
+    None where it has none or its settings differ from each other.
+    """
+    if given is not None:
+        dropout_settings(config)
+        return given
+    own = {getattr(config, name) for name in ENCODER_DROPOUTS if hasattr(type(config), name)}
+    return float(own.pop()) if len(own) == 1 else None
+
+
+def load_model(
+    auto_class: Any, model: str, dropout: float | None = None, **settings: Any
+) -> transformers.PreTrainedModel:
     """The encoder of `model` in fp32 under a new head of `auto_class` (AutoModelForTokenClassification, ...).
 
+    `dropout` is that inside the encoder, by whatever names its configuration has for it; None leaves the model's own.
     Other heads in the folder (ELECTRA's discriminator, BERT's masked LM) are left out. ValueError if weights
     of the encoder itself are absent or have other shapes: transformers would make them up and only warn.
     """
+    if dropout is not None:
+        settings |= dict.fromkeys(dropout_settings(load_config(model)), dropout)
     network, report = open_pretrained(
         auto_class,
         model,

@@ -186,12 +186,14 @@ def span_loss(outputs: Tensor, start: Tensor, end: Tensor, answerability: bool) 
     return loss
 
 
-def make_span_model(model: str, head: str, answerability: bool, dropout: float) -> nn.Module:
+def make_span_model(
+    model: str, head: str, answerability: bool, dropout: float, encoder_dropout: float | None = None
+) -> nn.Module:
     """The encoder `model`, a folder or hub name, under a head of `HEADS`; `answerability` only for joint.
 
     A head that an earlier stage left in the folder is taken over as far as it has the same parts and shapes.
     """
-    network = encoder.load_model(AutoModelForQuestionAnswering, model)
+    network = encoder.load_model(AutoModelForQuestionAnswering, model, encoder_dropout)
     if head == "plain":
         # Most architectures have no dropout before this layer, and the layer itself goes by different names.
         layers = [layer for layer in network.children() if isinstance(layer, nn.Linear) and layer.out_features == 2]

@@ -26,11 +26,17 @@ SPACE = {
     "learning_rate": (1e-5, 1e-3, 0),
     "layer_decay": (0.6, 1.0, 0.05),
     "dropout": (0.0, 0.3, 0.05),
+    "encoder_dropout": (0.0, 0.3, 0.05),
     "batch_size": (8, 16, 32, 64),
     "epochs": (0.5, 1.0, 1.5, 2.0),
 }
 RANDOM_TRIALS = 5
 FAILED_SCORE = -1.0  # what Optuna is told of a training that failed: below any score
+
+
+def searched(config: FinetuneConfig) -> list[str]:
+    """The settings of SPACE to search: not the encoder's dropout where the model has not one value for it."""
+    return [name for name in SPACE if getattr(config, name) is not None]
 
 
 def distributions(config: FinetuneConfig) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def distributions(config: FinetuneConfig) -> dict[str, Any]:
     batch_sizes = [size for size in SPACE["batch_size"] if size >= config.gradient_accumulation]
     epochs = sorted({max(1, round(config.epochs * times)) for times in SPACE["epochs"]})
     return {
-        **{name: scale(name) for name in ("learning_rate", "layer_decay", "dropout")},
+        **{name: scale(name) for name in searched(config) if name not in ("batch_size", "epochs")},
         "batch_size": CategoricalDistribution(batch_sizes or [config.batch_size]),
         "epochs": CategoricalDistribution(epochs),
     }
@@ -57,7 +63,7 @@ def suggest(trials: list[dict[str, Any]], config: FinetuneConfig) -> dict[str, A
     except ImportError:
         raise ValueError("--search needs Optuna: pip install -r requirements.txt, or leave the flag out") from None
     if not trials:
-        return {name: getattr(config, name) for name in SPACE}
+        return {name: getattr(config, name) for name in searched(config)}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = distributions(config)
     sampler = optuna.samplers.TPESampler(seed=len(trials), n_startup_trials=RANDOM_TRIALS)

@@ -50,11 +50,15 @@ def forward(model: nn.Module, batch: Batch, longest: int) -> Tensor:
     return span_outputs(model, inputs, batch["context"], longest, batch["start"].clamp_min(0))
 
 
-def bare_task(reader: Reader, inputs: dict[str, Inputs], model: str, dropout: float, settings: Settings) -> Task:
+def bare_task(
+    reader: Reader, inputs: dict[str, Inputs], model: str, config: FinetuneConfig, settings: Settings
+) -> Task:
     """A Task that can train and predict, without what is the benchmark's: score, metric, files."""
     return Task(
         features={split: part.features for split, part in inputs.items()},
-        make_model=lambda: make_span_model(model, settings.head, settings.answerability, dropout),
+        make_model=lambda: make_span_model(
+            model, settings.head, settings.answerability, config.dropout, config.encoder_dropout
+        ),
         collate=lambda chosen: collate(chosen, reader.tokenizer.pad_token_id, reader.token_types),
         forward=partial(forward, longest=settings.longest),
         rows=lambda feature: 1,
@@ -105,7 +109,7 @@ def span_task(
         write_json(folder / "task.json", record)
 
     return replace(
-        bare_task(reader, inputs, model, config.dropout, settings),
+        bare_task(reader, inputs, model, config, settings),
         score=lambda split, outputs: score(split, join_windows(inputs[split], outputs)),
         metric=record["metric"],
         save=save,
@@ -149,7 +153,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     settings = Settings(record["head"], record["longest"], record["unanswerable"])
     config = FinetuneConfig(batch_size=batch_size, max_length=record["max_length"], overlap=record["overlap"])
     reader = make_reader(str(folder), config, settings.longest)
-    task = bare_task(reader, {}, str(folder), 0.0, settings)
+    task = bare_task(reader, {}, str(folder), config, settings)
     model = task.make_model().to(choose_device())
     remaining = iter(records)
     while chunk := list(islice(remaining, 32 * batch_size)):

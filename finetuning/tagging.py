@@ -74,13 +74,13 @@ def cutting_of(
     return Cutting(tokenizer.cls_token_id, tokenizer.sep_token_id, capacity, min(overlap, capacity // 2))
 
 
-def make_network(model: str, labels: list[str], dropout: float) -> nn.Module:
+def make_network(model: str, labels: list[str], config: FinetuneConfig) -> nn.Module:
     """The encoder `model` under a new linear layer on its word pieces."""
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    network = encoder.load_model(AutoModelForTokenClassification, model, **names)
+    network = encoder.load_model(AutoModelForTokenClassification, model, config.encoder_dropout, **names)
     for child in network.children():  # the architectures' settings for this one go by different names
         if isinstance(child, nn.Dropout):
-            child.p = dropout
+            child.p = config.dropout
     return network
 
 
@@ -123,7 +123,7 @@ def tagging_task(
 
     return Task(
         features=features,
-        make_model=lambda: make_network(model, labels, config.dropout),
+        make_model=lambda: make_network(model, labels, config),
         **model_functions(tokenizer),
         loss=lambda logits, batch: F.cross_entropy(logits, batch["labels"], reduction="sum"),
         score=lambda split, outputs: entity_scores.score_tags(

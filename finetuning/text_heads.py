@@ -66,7 +66,9 @@ def reset_linear(layer: nn.Linear, config: Any) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def make_model(model: str, head: str, labels: list[str], problem: str, dropout: float) -> nn.Module:
+def make_model(
+    model: str, head: str, labels: list[str], problem: str, dropout: float, encoder_dropout: float | None = None
+) -> nn.Module:
     """The encoder `model` under a head for `labels`; `problem` is transformers' problem_type.
 
     The last linear layer is drawn from torch's current seed, unless the folder has one of the same kind for the same
@@ -77,13 +79,14 @@ def make_model(model: str, head: str, labels: list[str], problem: str, dropout: 
     same = list(before.id2label.values()) == labels and getattr(before, "problem_type", None) == problem
     if head == "markers":
         # The class for tokens is the one whose encoder comes without a pooler, which would be left over here.
-        network = encoder.load_model(AutoModelForTokenClassification, model, **names).base_model
+        network = encoder.load_model(AutoModelForTokenClassification, model, encoder_dropout, **names).base_model
         network.config.problem_type = problem
         network = MarkerHead(network, len(labels), dropout)
         if same and (Path(model) / HEAD_FILE).is_file():
             load_head(network, Path(model))
         return network
-    network = encoder.load_model(AutoModelForSequenceClassification, model, problem_type=problem, **names)
+    names["problem_type"] = problem
+    network = encoder.load_model(AutoModelForSequenceClassification, model, encoder_dropout, **names)
     for name, module in network.named_modules():
         if name.startswith(network.base_model_prefix + "."):
             continue

@@ -32,7 +32,7 @@ def trials_of(count, score=curve, config=CONFIG):
 
 def test_the_first_trial_is_the_given_settings_and_the_others_lie_in_the_ranges():
     trials = trials_of(12)
-    assert trials[0]["settings"] == {name: getattr(CONFIG, name) for name in SPACE}
+    assert trials[0]["settings"] == {name: getattr(CONFIG, name) for name in SPACE if name != "encoder_dropout"}
     for trial in trials[1:]:
         settings = trial["settings"]
         assert 1e-5 <= settings["learning_rate"] <= 1e-3
