@@ -148,9 +148,15 @@ def ids_path(folder: Path | str, rank: int) -> Path:
 
 
 def _folders(path: Path) -> list[Path]:
-    """A folder, or those in it where it holds no files itself: a mirror has one for each 10,000 articles."""
+    """A folder and those in it that hold articles: a mirror has one for each 10,000.
+
+    An empty one among folders alone is left in, for `find_files` to name; beside files, folders may hold anything.
+    """
     inside = sorted(one for one in path.iterdir() if not one.name.startswith(".")) if path.is_dir() else []
-    return inside if inside and all(one.is_dir() for one in inside) else [path]
+    folders = [one for one in inside if one.is_dir()]
+    if folders and len(folders) == len(inside):
+        return folders
+    return [path, *(one for one in folders if any(file.name.endswith(SUFFIXES) for file in one.iterdir()))]
 
 
 def make_groups(files: list[Path]) -> list[list[Path]]:
