@@ -15,7 +15,6 @@ Shapes: E embedding width, W network width, D width of a head, K columns that ho
 """
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -28,9 +27,8 @@ SCORE_MARGIN = 12.0  # the neighbour's weight is then about 0.9 in a sample of 6
 NEIGHBOURS = (-1, 1)
 
 
-def start_local(embeddings: Embeddings, encoders: Iterable[Encoder], std: float) -> None:
+def start_local(embeddings: Embeddings, encoders: list[Encoder], std: float) -> None:
     """Overwrite the position table and the queries and keys of half the heads, in place; `std` is the word table's."""
-    encoders = list(encoders)
     positions = embeddings.position.weight  # [positions, E]
     head_widths = [layer.qkv.in_features // layer.heads for encoder in encoders for layer in encoder.layers]
     columns = min(POSITION_COLUMNS, positions.shape[1] // 2, *head_widths) // 2 * 2

@@ -37,6 +37,14 @@ from pretraining.model import (
 Sums = dict[str, torch.Tensor]
 
 
+def _start_weights(objective: nn.Module, encoders: list[Encoder]) -> None:
+    """Draw all weights, and point heads at their neighbours where --attention-init says so."""
+    std = objective.config.init_method_std
+    initialize_weights(objective, std)
+    if objective.config.attention_init == "local":
+        start_local(objective.embeddings, encoders, std)
+
+
 class Electra(nn.Module):
     """Generator and discriminator in one module with shared embeddings: one engine, one optimizer, one parameter
     list.
@@ -50,9 +58,7 @@ class Electra(nn.Module):
         self.generator_head = GeneratorHead(generator_shape(config), self.embeddings.word)
         self.encoder = Encoder(discriminator_shape(config))
         self.discriminator_head = DiscriminatorHead(discriminator_shape(config))
-        initialize_weights(self, config.init_method_std)
-        if config.attention_init == "local":
-            start_local(self.embeddings, [self.generator, self.encoder], config.init_method_std)
+        _start_weights(self, [self.generator, self.encoder])
 
     def forward(self, batch: MaskedBatch) -> tuple[torch.Tensor, Sums]:
         """(this micro-batch's share of the step's loss, sums for the metrics)."""
@@ -92,9 +98,7 @@ class MaskedLanguageModel(nn.Module):
         self.embeddings = Embeddings(config, vocab_size)
         self.encoder = Encoder(discriminator_shape(config))
         self.generator_head = GeneratorHead(discriminator_shape(config), self.embeddings.word)
-        initialize_weights(self, config.init_method_std)
-        if config.attention_init == "local":
-            start_local(self.embeddings, [self.encoder], config.init_method_std)
+        _start_weights(self, [self.encoder])
 
     def forward(self, batch: MaskedBatch) -> tuple[torch.Tensor, Sums]:
         """(this micro-batch's share of the step's loss, sums for the metrics)."""
