@@ -66,12 +66,20 @@ def resolve_compile(wanted: str, device_type: str, stage: int) -> Choice:
 def first_batch(longest: int, device: torch.device) -> MaskedBatch:
     """The batch of the fixed size; longest: rows of the position table."""
     length = min(FIRST_LENGTH, longest)
-    ids = torch.zeros(FIRST_SAMPLES * length, dtype=torch.int64)
-    lengths, nothing = (length,) * FIRST_SAMPLES, torch.zeros(0)
-    positions = torch.arange(length).repeat(FIRST_SAMPLES)
-    bounds = torch.arange(0, len(ids) + 1, length, dtype=torch.int32)
+    positions, ids = torch.arange(length).repeat(FIRST_SAMPLES), torch.zeros(FIRST_SAMPLES * length, dtype=torch.int64)
     batch = MaskedBatch(
-        positions % 7, ids, ids, positions, bounds, nothing.long(), nothing.double(), lengths, 1.0, 1.0, 0, ()
+        input_ids=positions % 7,  # a few words of any vocabulary
+        generator_ids=ids,
+        token_type_ids=ids,
+        position_ids=positions,
+        cu_seqlens=torch.arange(0, len(ids) + 1, length, dtype=torch.int32),
+        masked_positions=torch.zeros(0, dtype=torch.int64),
+        replacement_uniforms=torch.zeros(0, dtype=torch.float64),
+        lengths=(length,) * FIRST_SAMPLES,
+        global_masked=1.0,
+        global_tokens=1.0,
+        index=0,
+        sample_ids=(),
     )
     return batch.to(device)
 
