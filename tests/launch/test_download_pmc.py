@@ -9,8 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from launch import download_pmc
 from launch.download_pmc import INVENTORY, FetchError, group_of, mirror
 from pretraining.corpus.documents import read_documents
 from pretraining.corpus.pmc import convert
+from tests.launch.local_server import QuietHandler, serving
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "download_pubmed.sh"
 DAY = "2026-01-18T01-00Z"
@@ -28,10 +27,10 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """Serves `server.files` by key; half of those in `server.failing`, HTTP 503 for those in `server.down`."""
 
-    def do_GET(self):
+    def respond(self):
         key, _, query = self.path.lstrip("/").partition("?")
         self.server.requests.append(self.path)
         if "list-type=2" in query:
@@ -46,25 +45,16 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
             return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if key in self.server.failing else body)
-
-    def log_message(self, *arguments):
-        pass
+        self.answer(200, body, {}, cut=key in self.server.failing)
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(download_pmc, "PAUSE_SECONDS", 0.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with serving(Handler) as server:
         server.files, server.days, server.failing, server.down, server.requests = {}, [DAY], set(), set(), []
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
-        server.shutdown()
 
 
 def publish(server, *articles, day=DAY):

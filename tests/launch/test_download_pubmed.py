@@ -7,21 +7,21 @@ import gzip
 import hashlib
 import os
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.launch.local_server import QuietHandler, serving
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "download_pubmed.sh"
 NAME = "pubmed24n0001.xml.gz"
 OLD, NEW = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """Serves `server.files`, ranges too; the paths in `server.cut` end after half of what was asked for."""
 
-    def do_GET(self):
+    def respond(self):
         files, path = self.server.files, self.path
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         self.server.requests.append((path, start))
@@ -37,26 +37,18 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(404 if path not in files else 416)
             return
-        self.send_response(206 if start else 200)
+        headers = {"Last-Modified": self.server.modified}
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{start + len(body)}")
-        self.send_header("Last-Modified", self.server.modified)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if path in self.server.cut else body)
-
-    def log_message(self, *arguments):
-        pass
+            headers["Content-Range"] = f"bytes {start}-{start + len(body) - 1}/{start + len(body)}"
+        self.answer(206 if start else 200, body, headers, cut=path in self.server.cut)
 
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with serving(Handler) as server:
         server.files, server.cut, server.requests = {}, set(), []
         server.modified = OLD
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
-        server.shutdown()
 
 
 def publish(server, content: bytes) -> bytes:
@@ -67,8 +59,7 @@ def publish(server, content: bytes) -> bytes:
 
 
 def download(server, folder: Path, part: str = "baseline"):
-    url = f"http://127.0.0.1:{server.server_port}"
-    environment = {**os.environ, "PUBMED_URL": url, "PMC_URL": url, "no_proxy": "127.0.0.1"}
+    environment = {**os.environ, "PUBMED_URL": server.url, "PMC_URL": server.url, "no_proxy": "127.0.0.1"}
     server.requests.clear()
     command = ["bash", SCRIPT, folder, part]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
