@@ -5,13 +5,13 @@
 RUN is the folder of a finished run of launch/pretrain.sh (its metrics.jsonl and newest checkpoint). Steps: (1) read
 the validation rows; (2) generate replaced text for the validation samples with the run's own generator, and fit a
 logistic regression on (word piece, left neighbour, right neighbour) to tell replaced pieces: what no context beyond
-the neighbours can do; (3) write NAME.md (settings, table, machine), NAME.json and NAME.png.
+the neighbours can do; (3) write NAME.md (settings, table, this machine and commit; no folders), NAME.json, NAME.png.
 """
 
 import argparse
 import json
-import platform
-import subprocess
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.pretraining_speed_machine import describe_machine
 from pretraining import checkpoint
 from pretraining.corpus.indexed import IndexedCorpus
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens
 from pretraining.data import Samples
 from pretraining.export import restore_objective
-from pretraining.fused import sample_inverse_cdf
 from pretraining.sample_map import (
     SPECIALS_PER_SAMPLE,
     build_sample_map,
@@ -34,6 +34,7 @@ from pretraining.sample_map import (
     sample_map_path,
     split_documents,
 )
+from pretraining.softmax import sample_inverse_cdf
 
 TRAINING_SAMPLES, MICRO_BATCH = 6000, 50  # samples of the training split that the regression is fitted on
 
@@ -61,11 +62,11 @@ def open_split(config, prefix: str, split: str, tokenizer_folder: Path) -> Sampl
 def replaced_text(objective: torch.nn.Module, samples: Samples, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(corrupted ids, replaced or not), [all word pieces], of the first `count` samples, by the run's generator."""
     objective.eval()
-    indices = np.arange(min(count, len(samples)) // MICRO_BATCH * MICRO_BATCH)
+    indices = samples.first(count)
     ids, labels = [], []
-    for number in range(len(indices) // MICRO_BATCH):
-        part = indices[number * MICRO_BATCH : (number + 1) * MICRO_BATCH]
-        batch = samples.micro_batches(np.zeros_like(part), part, MICRO_BATCH, [0])[0]
+    for first in range(0, len(indices), MICRO_BATCH):
+        part = indices[first : first + MICRO_BATCH]
+        batch = samples.micro_batches(np.zeros_like(part), part, len(part), [0])[0]
         hidden = objective.generator(objective.embeddings(batch.generator_ids, batch), batch)
         logits = objective.generator_head(hidden[batch.masked_positions])
         sampled = sample_inverse_cdf(logits, batch.replacement_uniforms)
@@ -119,16 +120,17 @@ def plot(rows: list[dict], baseline: float, path: Path) -> None:
 def report(run: Path, rows: list[dict], baseline: float) -> str:
     """The Markdown page."""
     config = json.loads((run / "config.json").read_text())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    machine = describe_machine(torch.device("cpu"))
+    command = re.sub(r"(?<=\s)/\S*/", "", " " + (run / "command.txt").read_text().strip()).strip()
     settings = config["optimizer"] | {name: config["data"][name] for name in ("seq_length", "mask_prob", "split")}
     thirds = [np.mean([row["discriminator_auc"] for row in part]) for part in np.array_split(np.array(rows), 3)]
     lines = [
         f"# {config['model']['preset']}, {rows[-1]['minutes']:.0f} minutes",
         "",
-        f"Commit {commit}; {platform.machine()}, {torch.get_num_threads()} cores, torch {torch.__version__}.",
+        f"Commit {machine['commit']}; {machine['device']}, {os.cpu_count()} cores, torch {machine['torch']}.",
         "",
         "```",
-        (run / "command.txt").read_text().strip(),
+        command,
         "```",
         "",
         "Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()) + ".",

@@ -2,10 +2,9 @@
 
 Steps: (1) `resolve_attention` and `resolve_layer_norm` pick an implementation for a device once: installed, equal to
 the reference on this device, and (apex) faster; (2) `kernel_table` says what was picked and why not the others, for the
-start of a run and `--dry-run`; (3) the model calls what was picked, the objective `cross_entropy_sum` and
-`sample_inverse_cdf`.
+start of a run and `--dry-run`; (3) the model calls what was picked. What goes over the vocabulary is in softmax.py.
 
-Shapes: T word pieces of a micro-batch, H heads, D width of a head, M masked positions, V vocabulary.
+Shapes: T word pieces of a micro-batch, H heads, D width of a head.
 """
 
 import functools
@@ -13,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -25,108 +24,12 @@ from pretraining.attention import (
     attention_jagged,
     attention_varlen,
 )
-
-# Sums of exp(logit - max) run in float64 over blocks of this many ids: a plain fp32 cumulative sum over 30,000 ids ends
-# below its own total on up to 43 % of rows and can never draw thousands of rare ids (measured).
-SAMPLING_BLOCK = 128
-# Columns of the logits are a multiple of this: tensor cores want rows that begin at 16 bytes, and 30,522 is twice an
-# odd number. On CPUs the head of base takes 13 % longer with it (NOTES.md).
-VOCABULARY_MULTIPLE = {"cuda": 128, "cpu": 1}
+from pretraining.softmax import VOCABULARY_MULTIPLE
 
 
 def compute_dtype(precision: str) -> torch.dtype:
     """The type of matrix products in a run whose DeepSpeed JSON says fp32, fp16, bf16 or autocast."""
     return {"fp32": torch.float32, "fp16": torch.float16}.get(precision, torch.bfloat16)
-
-
-def at_least_fp32(values: torch.Tensor) -> torch.Tensor:
-    """Half-precision values as fp32, for losses and sampling; fp32 and float64 stay as they are."""
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-
-
-def softmax_weights(logits: torch.Tensor, columns: int, highest: torch.Tensor | None = None) -> torch.Tensor:
-    """exp(logit - highest of the row), [M, V] -> [M, columns]; columns beyond V weigh nothing: nobody can draw them.
-
-    Written straight into the padded table, without a copy; highest [M, 1] is computed where it is not given.
-    """
-    rows, vocabulary = logits.shape
-    highest = logits.amax(dim=-1, keepdim=True) if highest is None else highest
-    weights = logits.new_empty(rows, columns)
-    weights[:, vocabulary:] = 0
-    torch.sub(logits, highest, out=weights[:, :vocabulary]).exp_()
-    return weights
-
-
-def vocabulary_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Logits over the vocabulary and, up to the device's multiple, over ids that cannot be: [M, E] -> [M, V + some].
-
-    weight [V, E], bias [V]. The added columns are -inf: never drawn, never predicted, without gradient. Parameters,
-    checkpoints and export have V rows.
-    """
-    more = -len(weight) % VOCABULARY_MULTIPLE[hidden.device.type]
-    if more:
-        weight, bias = F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more), value=-torch.inf)
-    return F.linear(hidden, weight, bias)
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy whose backward pass is one product; see `cross_entropy_sum`."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        wide = at_least_fp32(logits)
-        highest, best = wide.max(dim=-1, keepdim=True)
-        weights = softmax_weights(wide, wide.shape[1], highest)
-        totals = weights.sum(-1, keepdim=True)
-        of_target = wide.gather(1, targets.unsqueeze(1))
-        ctx.save_for_backward(weights, totals, targets)
-        ctx.dtype = logits.dtype
-        correct = (best.squeeze(1) == targets).sum()
-        ctx.mark_non_differentiable(correct)
-        return (totals.log() + highest - of_target).sum(), correct
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, None]:
-        weights, totals, targets = ctx.saved_tensors
-        result = weights * (gradient / totals)
-        result.scatter_add_(1, targets.unsqueeze(1), (-gradient).expand(len(targets), 1))
-        return result.to(ctx.dtype), None
-
-
-def cross_entropy_sum(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sum over rows of -log softmax(logits)[target], how many rows have their highest logit at the target).
-
-    logits [M, V] in any floating type, targets int64 [M]. Equal to F.cross_entropy(reduction="sum") and argmax, which
-    go over the logits twice as often: half precision is widened, the softmax and its gradient are one product each.
-    """
-    return _CrossEntropy.apply(logits, targets)
-
-
-def sample_inverse_cdf(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """Exact categorical samples of softmax(logits), one per row, from one uniform number each.
-
-    logits [M, V] in any floating type, -inf allowed but not for a whole row; uniforms float64 [M] in [0, 1).
-    Returns ids int64 [M]; an id of weight zero is never returned.
-    The inverse of the cumulative distribution at u: first the block of 128 ids, then the id inside it.
-    """
-    rows, vocabulary = logits.shape
-    weights = softmax_weights(at_least_fp32(logits), columns=vocabulary + -vocabulary % SAMPLING_BLOCK)
-    weights = weights.view(rows, -1, SAMPLING_BLOCK)
-    block_sums = weights.sum(-1, dtype=torch.float64)
-    block_ends = block_sums.cumsum(-1)
-    target = uniforms.unsqueeze(1) * block_ends[:, -1:]
-    block = torch.searchsorted(block_ends, target, right=True).minimum(last_positive(block_sums))
-
-    inside = weights.gather(1, block.unsqueeze(2).expand(-1, 1, SAMPLING_BLOCK)).squeeze(1).double()
-    rest = (target - (block_ends - block_sums).gather(1, block)).clamp(min=0)
-    offset = torch.searchsorted(inside.cumsum(-1), rest, right=True).minimum(last_positive(inside))
-    return (block * SAMPLING_BLOCK + offset).squeeze(1)
-
-
-def last_positive(weights: torch.Tensor) -> torch.Tensor:
-    """Column of the last weight above zero of each row: [M, N] -> int64 [M, 1]."""
-    columns = torch.arange(weights.shape[1], device=weights.device)
-    return torch.where(weights > 0, columns, -1).amax(dim=1, keepdim=True)
 
 
 class Choice(NamedTuple):
@@ -262,8 +165,7 @@ def kernel_table(
         ("GELU", "torch, exact (erf)", "as the reference"),
         ("dropout", *(("random words", "torch's is slower on CPUs") if on_cpu else ("torch", "on the GPU"))),
         ("vocabulary", *vocabulary),
-        ("cross-entropy", "cross_entropy_sum", "softmax kept from the loss to its gradient"),
-        ("sampling", "sample_inverse_cdf", "one uniform number per masked position, float64 sums"),
+        ("loss, samples", "one softmax", "kept from the loss to its gradient; samples by float64 sums (softmax.py)"),
         (
             "optimizer",
             "DeepSpeed FusedAdam",

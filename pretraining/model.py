@@ -21,7 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
 from pretraining.dropout import dropout
-from pretraining.fused import layer_norm_torch, resolve_attention, resolve_layer_norm, vocabulary_logits
+from pretraining.fused import layer_norm_torch, resolve_attention, resolve_layer_norm
+from pretraining.softmax import vocabulary_logits
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ samples replace the original ones; the discriminator, the network that is kept, 
 it was replaced. Masked language modelling (`mlm`) is the same trainer with one full-size network.
 
 Steps of `Electra.forward`: (1) generator on the masked text, head at the masked positions only; (2) cross-entropy,
-summed; (3) one sample per masked position at the uniform number that came with the batch, no gradient; (4) the
+summed, and (3) one sample per masked position at the uniform number that came with the batch, no gradient; (4) the
 discriminator on the text with the samples put in; a sample equal to the original counts as original; (5) binary
 cross-entropy over all word pieces, [CLS] and [SEP] included, summed.
 
@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
-from pretraining.fused import at_least_fp32, cross_entropy_sum, sample_inverse_cdf
 from pretraining.local_attention import start_local
 from pretraining.metrics import logit_histogram
 from pretraining.model import (
@@ -33,6 +32,7 @@ from pretraining.model import (
     generator_shape,
     initialize_weights,
 )
+from pretraining.softmax import at_least_fp32, cross_entropy_and_sample, cross_entropy_sum
 
 Sums = dict[str, torch.Tensor]
 
@@ -65,14 +65,10 @@ class Electra(nn.Module):
         hidden = self.generator(self.embeddings(batch.generator_ids, batch), batch)
         logits = self.generator_head(hidden[batch.masked_positions])
         originals = batch.input_ids[batch.masked_positions]
-        generator_loss, correct = cross_entropy_sum(logits, originals)
-
+        generator_loss, correct, samples = cross_entropy_and_sample(
+            logits, originals, batch.replacement_uniforms, self.config.sampling_temperature
+        )
         with torch.no_grad():
-            temperature = self.config.sampling_temperature
-            # No division by 1: it would be a pass over the largest tensor of the step.
-            samples = sample_inverse_cdf(
-                logits if temperature == 1 else logits / temperature, batch.replacement_uniforms
-            )
             corrupted_ids = batch.input_ids.index_copy(0, batch.masked_positions, samples)
             replaced = corrupted_ids != batch.input_ids
 

@@ -32,6 +32,7 @@ ORDER = (
     ("blend",),
     ("dropout",),
     ("attention",),
+    ("softmax",),
     ("fused",),
     ("model",),
     ("local_attention",),

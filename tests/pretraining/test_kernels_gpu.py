@@ -8,7 +8,6 @@ from pretraining.attention import Attention, attention_flash_attn, attention_jag
 from pretraining.compiling import compile_networks, resolve_compile
 from pretraining.dropout import dropout
 from pretraining.fused import (
-    cross_entropy_sum,
     fault_of_attention,
     installed,
     layer_norm_apex,
@@ -16,9 +15,9 @@ from pretraining.fused import (
     nvidia_apex,
     resolve_attention,
     resolve_layer_norm,
-    sample_inverse_cdf,
 )
 from pretraining.objectives import build_objective
+from pretraining.softmax import cross_entropy_sum, sample_inverse_cdf
 from tests.full_batch import full_batch
 from tests.tiny import VOCAB_SIZE, tiny_config
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from pretraining import objectives
 from pretraining.batch import MaskedBatch
 from pretraining.config import Config
-from pretraining.fused import sample_inverse_cdf
 from pretraining.hf_weights import (
     DISCRIMINATOR,
     GENERATOR,
@@ -28,6 +27,7 @@ from pretraining.hf_weights import (
 )
 from pretraining.model import recompute_activations
 from pretraining.objectives import build_objective
+from pretraining.softmax import cross_entropy_and_sample, sample_inverse_cdf
 from tests.tiny import tiny_config
 
 VOCAB_SIZE = 1009  # no multiple of 128
@@ -172,11 +172,12 @@ def check_electra(preset: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
     ours = perturbed(config, dtype)
     seen = {}
 
-    def note_samples(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        seen["generator"], seen["sampled"] = logits, sample_inverse_cdf(logits, uniforms)
-        return seen["sampled"]
+    def note_samples(logits: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        result = cross_entropy_and_sample(logits, *others)
+        seen["generator"], seen["sampled"] = logits, result[2]
+        return result
 
-    monkeypatch.setattr(objectives, "sample_inverse_cdf", note_samples)
+    monkeypatch.setattr(objectives, "cross_entropy_and_sample", note_samples)
     ours.discriminator_head.register_forward_hook(lambda _, __, output: seen.update(discriminator=output.detach()))
     loss, _ = ours(batch)
     loss.backward()

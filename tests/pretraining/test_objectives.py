@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from pretraining import fused, objectives
+from pretraining import objectives
 from pretraining.batch import MaskedBatch
 from pretraining.config import Config
 from pretraining.data import Samples
 from pretraining.metrics import HISTOGRAM_BINS, add_sums
 from pretraining.objectives import OBJECTIVES, build_objective
+from pretraining.softmax import VOCABULARY_MULTIPLE
 from tests.tiny import VOCAB_SIZE, make_corpus, micro_batches, open_samples, tiny_config
 
 CLS, SEP, MASK = 2, 3, 4
@@ -244,7 +245,7 @@ def test_a_padded_vocabulary_changes_nothing(
     batch.replacement_uniforms[:20] = 1 - 2.0**-53  # the last id that can be
     results, columns = [], []
     for multiple in (1, 128):
-        monkeypatch.setitem(fused.VOCABULARY_MULTIPLE, "cpu", multiple)
+        monkeypatch.setitem(VOCABULARY_MULTIPLE, "cpu", multiple)
         objective = double_objective(tiny_config(objective=objective_name))
         objective.generator_head.register_forward_hook(lambda _, __, output: columns.append(output.shape[1]))
         loss, sums = objective(batch)

@@ -63,8 +63,14 @@ def our_trajectory(corpus: tuple[Path, Path], deepspeed_name: str) -> dict[str, 
     engine = engine_module.initialize(objective, config.optimizer, merged, device)
 
     drawn: list[torch.Tensor] = []
-    draw = objectives.sample_inverse_cdf
-    objectives.sample_inverse_cdf = lambda logits, uniforms: drawn.append(draw(logits, uniforms)) or drawn[-1]
+    ours = objectives.cross_entropy_and_sample
+
+    def note_samples(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        result = ours(*arguments)
+        drawn.append(result[2])
+        return result
+
+    objectives.cross_entropy_and_sample = note_samples
     share = rank_share(rank, world_size, accumulation)
     batches_of_steps = training_steps(open_samples(config), 0, BATCH, MICRO_BATCH, share)
     losses, norms = [], []
