@@ -4,9 +4,9 @@ Steps: `with running_stage(...) as run`, inside it `run.tasks(...)` for each pip
 `run.work` put into `run.stage`, and `run.publish(shards)`. `run_stage` is the end of a stage's command.
 
 While a stage runs, its output holds nothing but unfinished.json. The work stands in OUTPUT.work, with a marker for each
-task that is complete, so that a run which was killed goes on with the same command: of the first pipeline those tasks
-stay whose input is what it was, and if all did, what came after them. Then the shards get their second names in the
-output, the manifest is written, and OUTPUT.work goes. After an error it stays where tasks are left to do.
+task that is complete, so that a run which was killed goes on with the same command and the same code: of the first
+pipeline those tasks stay whose input is what it was, and if all did, what came after them. Then the shards get their
+second names in the output, the manifest is written, and OUTPUT.work goes. After an error it stays where tasks are left.
 """
 
 import fcntl
@@ -149,7 +149,7 @@ def work_folder(output: Path, plan: dict, tasks: list[Any], engine: Engine) -> I
             from pretraining.corpus import executors
 
             executors.wait_for_earlier(work)
-        _prepare(work, {"plan": _digest(plan), "tasks": [_digest(task) for task in tasks]})
+        _prepare(work, {"plan": _digest([plan, digest_of_code()]), "tasks": [_digest(task) for task in tasks]})
         try:
             yield work
         except BaseException as error:
@@ -206,6 +206,12 @@ def _remove(work: Path) -> None:
     done = work.with_name(work.name + ".done")
     work.rename(done)  # at once: half a work folder would be taken for that of a run that was killed
     shutil.rmtree(done)
+
+
+def digest_of_code() -> str:
+    """What tells whether the code of the stages is the one that it was: half a result of each would be neither's."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return _digest([[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])
 
 
 def _digest(content: Any) -> str:

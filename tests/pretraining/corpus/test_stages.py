@@ -178,6 +178,20 @@ def test_another_plan_or_a_changed_file_begins_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "out.work").exists()
 
 
+def test_other_code_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a release before wrote is not mixed with what this one writes."""
+    source = write_pubmed(tmp_path / "in")
+    assert run_and_kill(30, lambda: pubmed.convert([source], tmp_path / "out")) != 0
+    assert list((tmp_path / "out.work" / "tasks" / "read" / "completions").iterdir())
+    assert len(stages.digest_of_code()) == 64
+    monkeypatch.setattr(stages, "digest_of_code", lambda: "another release")
+    read = []
+    records_of = pubmed.read_records
+    monkeypatch.setattr(pubmed, "read_records", lambda path, *rest: read.append(path.name) or records_of(path, *rest))
+    pubmed.convert([source], tmp_path / "out")
+    assert read == ["0.xml", "1.xml", "2.xml", "3.xml"]
+
+
 def test_an_input_that_changed_after_all_tasks_were_done_is_not_missed(tmp_path: Path) -> None:
     """The second pass depends on all files: a revision that one of them no longer holds must not be applied."""
     source = write_pubmed(tmp_path / "in", files=2)
