@@ -68,7 +68,7 @@ class ModelConfig:
     init_method_std: float = flag("Standard deviation of the truncated normal that weights start from.", 0.02)
     attention_init: Literal["random", "local"] = flag(
         "Attention starts random, as in the papers, or with half of the heads on the neighbouring word pieces: runs of "
-        "a few million word pieces then learn ten times as fast.",
+        "a few million word pieces then learn what random ones have not found by their end.",
         "random",
     )
     generator_loss_weight: float = flag("Weight of the generator's loss in the sum.", 1.0)
