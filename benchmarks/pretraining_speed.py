@@ -8,7 +8,8 @@
    the longest, to the maximum} x micro-batch {8, 16, 32}. After a step to warm up, ours and the variants of a setting
    take turns, --rounds times, one optimizer step each, on the same samples (pretraining_speed_ways.py: what a step is).
 4. A table of medians, best first, and as the last line one JSON object: `ratio` is ours over the best peer, both from
-   the same turns; `gemm_share` is our share of the rate of 2.; `rows`; `left_out` names what the time did not allow.
+   the same turns; `gemm_share` is our share of the rate of 2.; `loader_ratio` is how many times as fast as our model
+   the loader alone makes batches; `rows`; `left_out` names what the time did not allow.
 
 Real word pieces are all but padding. FLOPs are those of matrix products that the work needs (pretraining/plan.py:
 backward twice the forward, heads at masked positions only, attention by the sum of squared lengths), the same for all.
@@ -43,6 +44,7 @@ from pretraining.meter import measure_peak_flops, synchronize
 from pretraining.plan_time import training_flops_per_token
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "autocast": torch.bfloat16}
+LOADER_STEPS = 30
 HOPELESS = 0.5  # a peer below this share of the best one so far is not repeated
 
 
@@ -104,6 +106,14 @@ class Bench:
             row.samples.append(len(lengths))
             row.flops.append(flops)
         return tokens / seconds
+
+    def loader_rate(self, micro_batch_size: int) -> float:
+        """Real word pieces a second of the loader alone: samples cut, masked and dealt, over LOADER_STEPS steps."""
+        stream = steps(self.samples, self.batch_size, micro_batch_size)
+        next(stream)
+        began = self.clock()
+        tokens = sum(len(batch.input_ids) for _ in range(LOADER_STEPS) for batch in next(stream))
+        return tokens / (self.clock() - began)
 
     def run_group(self, ours: tuple[Way, Variant], peer: Setting | None, variants: list[Variant]) -> dict[Variant, Row]:
         """Ours and the variants of one setting in turns. Returns their rows; ours under its own variant."""
@@ -183,6 +193,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ratio": min(ratios.values(), default=None),
         "gemm_share": own.flops_rate() / best_rates[options.our_precision],
         "gemm_flops": best_rates,
+        "loader_ratio": bench.loader_rate(options.our_micro_batch) / own.rate(),
         "left_out": left_out,
         "rows": [
             row_numbers(variant, row, best_rates[variant.setting.precision], ratios.get(variant))
@@ -266,6 +277,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{result['size']}, length {result['length']}, {result['device']}, commit {result['commit']}\n")
     print(table(result))
+    print(f"\nThe loader alone is {result['loader_ratio']:,.0f} times as fast as the model.")
     print(json.dumps(result))
 
 

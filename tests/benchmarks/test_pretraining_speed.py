@@ -64,6 +64,8 @@ def test_the_last_line_is_one_json_object_with_every_row(
     assert result["ratio"] == min(ratios) and len(ratios) == 8
     assert 0 < result["gemm_share"] < 1 and set(result["gemm_flops"]) == {"fp32", "autocast"}
     assert [line for line in lines if line.startswith("| hf sdpa eager fp32 maximum 4 |")]
+    assert f"The loader alone is {result['loader_ratio']:,.0f} times as fast as the model." in lines
+    assert result["loader_ratio"] > 1  # of a tiny model; of `small` it is hundreds
     assert {"commit", "command", "device", "threads"} <= set(result)
 
 
