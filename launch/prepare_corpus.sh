@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All corpus stages in order: PubMed, PMC, records, plain text -> documents -> filter -> sentences -> vocabulary -> index.
+# All corpus stages in order: PMC, PubMed, records, plain text -> documents -> filter -> sentences -> vocabulary -> index.
 #
 #   PUBMED="BASELINE UPDATES" OUTPUT=DIR bash launch/prepare_corpus.sh --language eng --duplicates pmid exact near
 #   ENGINE=slurm PUBMED=... OUTPUT=DIR bash launch/prepare_corpus.sh        the tasks of every stage as Slurm job arrays
@@ -8,6 +8,9 @@
 # the readers take as --input, several apart by blanks), TEXT_LAYOUT (the text reader's --layout), OUTPUT, VOCAB_SIZE
 # (30522), VOCAB_FLAGS, WORKERS (the cores there are; tasks at a time), ENGINE (local or slurm), ENGINE_FLAGS (such as
 # "--partition cpu --sbatch account=lab", for every stage), SRUN_FLAGS (for the vocabulary, which is one job), PYTHON.
+#
+# With `--duplicates pmid` the full text of an article stands and its abstract in PubMed goes: the filter keeps the first
+# input, and the order is PMC, PubMed, records, text.
 #
 # A stage that is done, with the same command on the same input, is not done again, wherever its tasks ran; one that was
 # killed goes on, task by task. Run the same command again after whatever happened: the result is the same to the byte.
@@ -85,15 +88,16 @@ mkdir -p "$OUTPUT"
 launcher=()
 engine=(--engine "$ENGINE" --workers "$WORKERS" "${engine_flags[@]}")
 documents=()
-if ((${#pubmed[@]})); then
-    stage pubmed "$OUTPUT/pubmed/manifest.json" "${pubmed[@]}" -- \
-        "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed"
-    documents+=("$OUTPUT/pubmed")
-fi
+# of equal PMIDs the filter keeps the first --input: full texts come before the abstracts of the same articles
 if ((${#pmc[@]})); then
     stage pmc "$OUTPUT/pmc/manifest.json" "${pmc[@]}" -- \
         "$PYTHON" -m pretraining.corpus.pmc --input "${pmc[@]}" --output "$OUTPUT/pmc"
     documents+=("$OUTPUT/pmc")
+fi
+if ((${#pubmed[@]})); then
+    stage pubmed "$OUTPUT/pubmed/manifest.json" "${pubmed[@]}" -- \
+        "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed"
+    documents+=("$OUTPUT/pubmed")
 fi
 if ((${#records[@]})); then
     stage records "$OUTPUT/records/manifest.json" "${records[@]}" -- \
