@@ -112,6 +112,34 @@ def test_of_an_article_in_both_the_full_text_stands(xml: Path, four_kinds: dict[
     assert "PMC0" in kept and "11" not in kept
 
 
+STAND_IN = """#!/usr/bin/env bash
+echo "$*" >>"$LOG"
+while [[ $1 != --output* ]]; do shift; done
+mkdir -p "$2"
+touch "$2/manifest.json" "$2/tokenizer.json" "$2.json"
+"""
+
+
+def test_flags_for_the_readers_reach_them_and_belong_to_what_is_done(xml: Path, four_kinds: dict[str, str]) -> None:
+    (xml / "python").write_text(STAND_IN)
+    (xml / "python").chmod(0o755)
+    flags = {
+        "PMC_FLAGS": "--license CC0",
+        "PUBMED_FLAGS": "--titles-only keep",
+        "RECORDS_FLAGS": "--text-field abstract",
+        "TEXT_FLAGS": "--skip-broken",
+    }
+    variables = {**four_kinds, **flags, "PYTHON": str(xml / "python"), "LOG": str(xml / "log")}
+    prepare(xml, **variables)
+    calls = (xml / "log").read_text().splitlines()
+    for call, given in zip(calls, flags.values(), strict=False):
+        assert f" {given} --engine local" in call
+    again = prepare(xml, **variables)
+    assert again.stdout.count("done already") == len(calls) == 8
+    changed = prepare(xml, **variables | {"PMC_FLAGS": "--license CC0 --skip-broken"})
+    assert "pmc: done already" not in changed.stdout and "pubmed: done already" in changed.stdout
+
+
 def kill_something(process: subprocess.Popen, generator: random.Random) -> None:
     """Kill the script and all that it started, or one of the processes below it, as a lack of memory does."""
     listing = subprocess.run(["ps", "-o", "pid=,ppid=", "-g", str(process.pid)], capture_output=True, text=True).stdout
