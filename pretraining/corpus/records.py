@@ -13,7 +13,7 @@ Nothing is fetched: private records need no network.
 | --id-field (default id) | identifier | without one the file's name and the number of the record |
 | `metadata`, if it holds fields, else all other fields | metadata | filters select by `date`, `mesh` and more |
 | MEDLINE: TI, AB | text: title, then abstract | brackets round a translated title are taken off |
-| PMID, DP, LA, JT, IS, PT, MH, OT | metadata, as of PubMed's XML | |
+| PMID, DP, LA, JT, IS, PT, RIN, MH, OT | metadata, as of PubMed's XML | |
 | MEDLINE: TT, OAB, all other fields | nothing | translations; not prose |
 | records without text (MEDLINE: without abstract) | nothing, counted | a title alone is no sample |
 
@@ -190,7 +190,7 @@ def _medline_document(record: dict[str, list[str]]) -> tuple[Document | None, st
     found["mesh"] = [value.replace("*", "").partition("/")[0] for value in record["MH"]]
     found["journal"] = normalise_text(" ".join(record["JT"]))
     found["issn"] = list(dict.fromkeys(value.partition(" ")[0] for value in record["IS"]))
-    found["retracted"] = RETRACTED in record["PT"]
+    found["retracted"] = RETRACTED in record["PT"] or bool(record["RIN"])  # "Retraction in": where the notice is
     text = f"{title}\n{abstract}" if title else abstract
     return Document(pmid, text, {name: value for name, value in found.items() if value}), ""
 

@@ -122,6 +122,13 @@ def test_parquet_is_read_as_the_same_rows_in_json(source: Path, tmp_path: Path) 
     ]
 
 
+def test_a_medline_record_with_the_place_of_its_retraction_is_retracted(source: Path, tmp_path: Path) -> None:
+    record = MEDLINE.replace("PT  - Retracted Publication\n", "{}")
+    (source / "a.nbib").write_text(record.format("RIN - J Tests. 2020 May;3(1):4. PMID: 33333333\n"))
+    (source / "b.nbib").write_text(record.format("ROF - J Tests. 2001 May;3(1):4. PMID: 11111111\n"))
+    assert [one.metadata.get("retracted", False) for one in read(tmp_path)[0]] == [True, False]
+
+
 def test_medline(source: Path, tmp_path: Path) -> None:
     (source / "a.nbib").write_text(MEDLINE)
     (document,), manifest = read(tmp_path)
