@@ -184,7 +184,8 @@ def test_packages_files_and_repeats_with_any_number_of_workers(tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     old, new = article("<p>Old.</p>", pmcid="PMC1"), article("<p>New.</p>", pmcid="PMC1")
-    package(source / "a.tar.gz", {"PMC001/PMC1.nxml": old, "PMC001/PMC2.nxml": article(pmcid="PMC2"), "x.pdf": "%"})
+    members = {"PMC001/PMC1.nxml": old, "PMC001/PMC2.nxml": article(pmcid="PMC2"), "x.pdf": "%"}
+    package(source / "a.tar.gz", {**members, "PMC001/._PMC1.nxml": "Mac OS X", "._x.xml": ""})
     (source / "b.nxml.gz").write_bytes(gzip.compress(new.encode()))
     write(source, article(pmcid="PMC3", licence=""), "c.xml")
     for workers in (1, 2):
