@@ -7,6 +7,8 @@
 # Steps, for each file that the server's folder lists: fetch its .md5; keep a local file that agrees; otherwise
 # go on with NAME.partial where it was cut, compare, and rename. Run it again at any time: what is whole stays,
 # what was cut goes on, what changed at the source is fetched anew. A PubMed file without .md5 is an error.
+# Once all is there, pubmed*.xml.gz that the server lists no more go: a new year's baseline replaces the old files,
+# whose updates would otherwise be read as revisions of it.
 # oa_comm, oa_noncomm, oa_other and manuscripts are PMC's articles by licence, an XML file each, from its bucket on AWS
 # (launch/download_pmc.py says how; PMC_CONNECTIONS requests at a time, PYTHON runs it).
 # PUBMED_URL and PMC_BUCKET_URL name other servers, mirrors for instance. With PMC_URL, a folder that holds oa_comm/xml
@@ -86,6 +88,18 @@ mirror_by_date() { # URL TARGET
     echo "$2"
 }
 
+# Last year's baseline and updates would be read as revisions of this year's.
+remove_unlisted() { # FOLDER NAMES
+    local path name
+    for path in "$1"/pubmed*.xml.gz "$1"/pubmed*.xml.gz.partial; do
+        name=${path##*/}
+        if [[ -f $path ]] && ! grep -qxF "${name%.partial}" <<<"$2"; then
+            rm "$path"
+            echo "$path removed, the server does not list it any more"
+        fi
+    done
+}
+
 mirror_folder() { # URL FOLDER PATTERN FUNCTION
     local names name failed=0
     names=$(list_packages "$1" "$3") || return 1
@@ -93,7 +107,8 @@ mirror_folder() { # URL FOLDER PATTERN FUNCTION
     for name in $names; do
         "$4" "$1/$name" "$2/$name" || failed=$((failed + 1))
     done
-    ((failed == 0)) || fail "$failed files of $1 are missing or of an earlier version; run again"
+    ((failed == 0)) || fail "$failed files of $1 are missing or of an earlier version; run again" || return 1
+    [[ $4 != mirror_with_md5 ]] || remove_unlisted "$2" "$names"
 }
 
 if (($# == 0)) || [[ $1 == -h || $1 == --help ]]; then

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# All corpus stages in order: PubMed, PMC, records, plain text -> documents -> filter -> sentences -> vocabulary -> index.
+# All corpus stages in order: PMC, PubMed, records, plain text -> documents -> filter -> sentences -> vocabulary -> index.
 #
 #   PUBMED="BASELINE UPDATES" OUTPUT=DIR bash launch/prepare_corpus.sh --language eng --duplicates pmid exact near
 #   ENGINE=slurm PUBMED=... OUTPUT=DIR bash launch/prepare_corpus.sh        the tasks of every stage as Slurm job arrays
 #
 # Flags go to the filter (python -m pretraining.corpus.filter --help). By the environment: PUBMED, PMC, RECORDS, TEXT (what
-# the readers take as --input, several apart by blanks), TEXT_LAYOUT (the text reader's --layout), OUTPUT, VOCAB_SIZE
+# the readers take as --input, several apart by blanks), TEXT_LAYOUT (the text reader's --layout), PUBMED_FLAGS, PMC_FLAGS,
+# RECORDS_FLAGS, TEXT_FLAGS (further flags of the readers, such as "--license CC0 --skip-broken"), OUTPUT, VOCAB_SIZE
 # (30522), VOCAB_FLAGS, WORKERS (the cores there are; tasks at a time), ENGINE (local or slurm), ENGINE_FLAGS (such as
 # "--partition cpu --sbatch account=lab", for every stage), SRUN_FLAGS (for the vocabulary, which is one job), PYTHON.
+#
+# With `--duplicates pmid` the full text of an article stands and its abstract in PubMed goes: the filter keeps the first
+# input, and the order is PMC, PubMed, records, text.
 #
 # A stage that is done, with the same command on the same input, is not done again, wherever its tasks ran; one that was
 # killed goes on, task by task. Run the same command again after whatever happened: the result is the same to the byte.
@@ -23,6 +27,10 @@ read -ra pubmed <<<"${PUBMED:-}"
 read -ra pmc <<<"${PMC:-}"
 read -ra records <<<"${RECORDS:-}"
 read -ra text <<<"${TEXT:-}"
+read -ra pubmed_flags <<<"${PUBMED_FLAGS:-}"
+read -ra pmc_flags <<<"${PMC_FLAGS:-}"
+read -ra records_flags <<<"${RECORDS_FLAGS:-}"
+read -ra text_flags <<<"${TEXT_FLAGS:-}"
 read -ra vocab_flags <<<"${VOCAB_FLAGS:-}"
 read -ra engine_flags <<<"${ENGINE_FLAGS:-}"
 read -ra srun_flags <<<"${SRUN_FLAGS:-}"
@@ -85,24 +93,26 @@ mkdir -p "$OUTPUT"
 launcher=()
 engine=(--engine "$ENGINE" --workers "$WORKERS" "${engine_flags[@]}")
 documents=()
-if ((${#pubmed[@]})); then
-    stage pubmed "$OUTPUT/pubmed/manifest.json" "${pubmed[@]}" -- \
-        "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed"
-    documents+=("$OUTPUT/pubmed")
-fi
+# of equal PMIDs the filter keeps the first --input: full texts come before the abstracts of the same articles
 if ((${#pmc[@]})); then
     stage pmc "$OUTPUT/pmc/manifest.json" "${pmc[@]}" -- \
-        "$PYTHON" -m pretraining.corpus.pmc --input "${pmc[@]}" --output "$OUTPUT/pmc"
+        "$PYTHON" -m pretraining.corpus.pmc --input "${pmc[@]}" --output "$OUTPUT/pmc" "${pmc_flags[@]}"
     documents+=("$OUTPUT/pmc")
+fi
+if ((${#pubmed[@]})); then
+    stage pubmed "$OUTPUT/pubmed/manifest.json" "${pubmed[@]}" -- \
+        "$PYTHON" -m pretraining.corpus.pubmed --input "${pubmed[@]}" --output "$OUTPUT/pubmed" "${pubmed_flags[@]}"
+    documents+=("$OUTPUT/pubmed")
 fi
 if ((${#records[@]})); then
     stage records "$OUTPUT/records/manifest.json" "${records[@]}" -- \
-        "$PYTHON" -m pretraining.corpus.records --input "${records[@]}" --output "$OUTPUT/records"
+        "$PYTHON" -m pretraining.corpus.records --input "${records[@]}" --output "$OUTPUT/records" "${records_flags[@]}"
     documents+=("$OUTPUT/records")
 fi
 if ((${#text[@]})); then
     stage text "$OUTPUT/text/manifest.json" "${text[@]}" -- "$PYTHON" -m pretraining.corpus.text \
-        --input "${text[@]}" --layout "${TEXT_LAYOUT:?set it, see pretraining.corpus.text --help}" --output "$OUTPUT/text"
+        --input "${text[@]}" --layout "${TEXT_LAYOUT:?set it, see pretraining.corpus.text --help}" --output "$OUTPUT/text" \
+        "${text_flags[@]}"
     documents+=("$OUTPUT/text")
 fi
 filter_files=() vocab_files=()

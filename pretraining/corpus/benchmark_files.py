@@ -4,7 +4,9 @@ Steps: `find_pmids(paths)` and `find_texts(paths)` read files and folders (with 
 
     PubTator         12345678|t|Title          PubMed-RCT      ###12345678
     BioASQ           pubmed/12345678           BioC, JSON      <id>12345678</id>   "pmid": 12345678
-    PubMedQA         "12345678": {             tables          12345678<TAB>...
+    PubMedQA         "12345678": {             tables          12345678<TAB>   12345678.T1.T2<TAB>   12345678_s0<TAB>
+    SciBERT's NER    -DOCSTART- (12345678)     JSON            "id": "12345678"   "id": "12345678.T1"
+    addresses        pubmed.ncbi.nlm.nih.gov/12345678/
     brat, HoC, ...   the name of a file, 12345678.txt
 
 Texts are lines (PubTator's without their head), fields of tables, strings in JSON, XML's text, and the sentences of
@@ -22,7 +24,9 @@ from lxml import etree
 
 PMID = r"([1-9]\d{4,7})"
 PMIDS = re.compile(
-    rf"^{PMID}(?=\||\t)|^###{PMID}\s*$|pubmed/{PMID}\b|<id>{PMID}</id>|\"pmid\"\s*:\s*\"?{PMID}\b|\"{PMID}\"\s*:",
+    rf"^{PMID}(?:[._][\w.]+)?(?=\||\t)|^###{PMID}\s*$|^-DOCSTART- \(([1-9]\d{{0,7}})\)"
+    rf"|pubmed(?:\.ncbi\.nlm\.nih\.gov)?/{PMID}\b|<id>{PMID}</id>"
+    rf"|\"pmid\"\s*:\s*\"?{PMID}\b|\"id\"\s*:\s*\"{PMID}[\"._]|\"{PMID}\"\s*:",
     re.MULTILINE | re.IGNORECASE,
 )
 FILE_NAME = re.compile(rf"{PMID}(?:[._-].*)?")

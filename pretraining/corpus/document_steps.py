@@ -62,7 +62,8 @@ class ReadFiles(PipelineStep):
                 if not self.skip_broken:
                     raise
                 counts["broken_files"] += 1
-                sources[-1]["broken"] = str(error)
+                earlier = sources[-1].get("broken")  # records that the reader left out
+                sources[-1]["broken"] = [*earlier, str(error)] if earlier else str(error)
         for name, number in counts.items():
             if number:
                 self.stat_update(name, value=number)

@@ -28,6 +28,7 @@ from typing import Any
 
 import orjson
 
+from pretraining.corpus.code_digest import digest_of_code
 from pretraining.corpus.writing import open_whole, write_whole
 
 MANIFEST = "manifest.json"
@@ -132,7 +133,7 @@ def writing_stage(
     _clear(output, name)
     output.mkdir(parents=True, exist_ok=True)
     _write_json(output / UNFINISHED, {"stage": name})
-    stage = Stage(output, name)
+    stage, code = Stage(output, name), digest_of_code()
     try:
         yield stage
         _write_json(
@@ -146,6 +147,7 @@ def writing_stage(
                 "options": options,
                 "counts": dict(sorted(stage.counts.items())),
                 "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+                "code": code,
             },
         )
     except BaseException:

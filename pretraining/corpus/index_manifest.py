@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from pretraining.corpus.code_digest import digest_of_code
 from pretraining.corpus.indexed import corpus_path
 from pretraining.corpus.tokenizer import casing, tokenizer_sha256, vocabulary_size
 from pretraining.corpus.writing import write_whole
@@ -27,16 +28,28 @@ def write_manifest(prefix: str | Path, tokenizer_folder: str | Path, tokenizer: 
         "vocab_size": vocabulary_size(tokenizer),
         "lowercase": lowercase,
         "strip_accents": strip_accents,
+        **_vocabulary(Path(tokenizer_folder)),
         **facts,
         "versions": {
             "python": platform.python_version(),
             "numpy": version("numpy"),
             "tokenizers": version("tokenizers"),
         },
+        "code": digest_of_code(),
     }
     path = corpus_path(prefix, ".json")
     write_whole(path, (json.dumps(manifest, indent=1) + "\n").encode("utf-8"))
     return manifest
+
+
+def _vocabulary(tokenizer_folder: Path) -> dict:
+    """The manifest of the vocab stage, where it made this tokenizer: how it was trained, and on what."""
+    try:
+        manifest = json.loads((tokenizer_folder / "manifest.json").read_text(encoding="utf-8"))
+        made_it = manifest["stage"] == "vocab" and manifest["tokenizer_sha256"] == tokenizer_sha256(tokenizer_folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        made_it = False
+    return {"tokenizer_manifest": manifest} if made_it else {}
 
 
 def is_index_manifest(path: Path) -> bool:

@@ -18,6 +18,7 @@ paragraph, and the metadata, or says why there is no document.
 | sub-article, response | nothing | reviews and translations: other documents; counted |
 | PMC id, PMID, date, journal, ISSNs, language, keywords | metadata | filters select by them |
 | licence, type of article | metadata | filters select by them |
+| link to a notice of retraction | `retracted` | the notice is an article of its own |
 """
 
 import re
@@ -53,6 +54,8 @@ EMPTY_BRACKETS = re.compile(r"\s*[\[(][\s,;\u2010-\u2015-]*[\])]")
 AFTER_OPENING = re.compile(r"([\[(])[\s,;]+")
 BEFORE_CLOSING = re.compile(r"[\s,;]+([\])])")
 BLANK_BEFORE_STOP = re.compile(r"\s+([.,;:!?])")
+RETRACTED_BY = "retraction-forward"  # in the notice, "retracted-article" leads back
+NOTICES = ("retraction", "partial-retraction")
 COMMONS = re.compile(r"creativecommons\.org/(?:licenses/([a-z-]+)|(publicdomain/zero))", re.IGNORECASE)
 
 
@@ -160,7 +163,14 @@ def _metadata(article: etree._Element, meta: etree._Element) -> dict[str, Any]:
         "publication_types": [kind] if kind else [],
         "keywords": [line for one in meta.iterfind("kwd-group/kwd") if (line := _line(one))],
         "license": licence(meta),
+        "retracted": _is_retracted(meta, kind),
     }
+
+
+def _is_retracted(meta: etree._Element, kind: str | None) -> bool:
+    """Whether a notice took the article back. Some notices bear the same link, to what they take back."""
+    links = (one.get("related-article-type") for one in meta.iterfind("related-article"))
+    return kind not in NOTICES and RETRACTED_BY in links
 
 
 def _first_line(element: etree._Element, path: str) -> str:

@@ -86,7 +86,8 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
         with naming(path, lambda: last), open_xml(path) as stream:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictMember) as package:
                 for member in package:
-                    if member.isfile() and member.name.endswith((".nxml", ".xml")):
+                    name = member.name.rpartition("/")[2]  # `._x.nxml` is what macOS leaves beside x.nxml, not XML
+                    if member.isfile() and name.endswith((".nxml", ".xml")) and not name.startswith("."):
                         file = package.extractfile(member)
                         yield f"{path}:{member.name}", file.read(LARGEST_ARTICLE + 1)
                         last = member.name

@@ -15,19 +15,23 @@ ONE_SHARD_A_TASK = ("pubmed", "pmc")  # so as many shards as files are one each;
 
 
 def describe_stages(manifest: dict, depth: int = 0) -> Iterator[str]:
-    """Lines about a stage and those before it: counts, flags, versions, input files with sizes and checksums."""
-    indent, documents = "  " * depth, manifest.get("documents", 0)
-    yield f"{indent}stage {manifest['stage']}: {documents:,} documents kept"
+    """Lines about a stage and those before it: counts, flags, versions, code, input files with sizes and checksums."""
+    indent, vocabulary = "  " * depth, manifest["stage"] == "vocab"
+    made = f"{manifest['vocab_size']:,} entries" if vocabulary else f"{manifest.get('documents', 0):,} documents kept"
+    yield f"{indent}stage {manifest['stage']}: {made}"
     counts = {name.replace("_", " "): number for name, number in manifest.get("counts", {}).items()}
     if counts:
         yield f"{indent}  counts: " + ", ".join(f"{name} {number:,}" for name, number in counts.items())
     for title in ("options", "versions"):
         if manifest.get(title):
             yield f"{indent}  {title}: " + ", ".join(f"{name} {value}" for name, value in manifest[title].items())
+    if "code" in manifest:
+        yield f"{indent}  code: {manifest['code'][:16]}"
     stages = [source for source in manifest["sources"] if "manifest" in source]
     files = [source for source in manifest["sources"] if "sha256" in source and "manifest" not in source]
-    for source in stages:
-        yield from describe_stages(source["manifest"], depth + 1)
+    for before in [manifest.get("tokenizer_manifest"), *(source["manifest"] for source in stages)]:
+        if before:
+            yield from describe_stages(before, depth + 1)
     if files:
         yield f"{indent}  {len(files):,} input file(s), {sum(source['bytes'] for source in files):,} bytes"
     for source in files[:FILES_NAMED]:

@@ -13,20 +13,23 @@ Nothing is fetched: private records need no network.
 | --id-field (default id) | identifier | without one the file's name and the number of the record |
 | `metadata`, if it holds fields, else all other fields | metadata | filters select by `date`, `mesh` and more |
 | MEDLINE: TI, AB | text: title, then abstract | brackets round a translated title are taken off |
-| PMID, DP, LA, JT, IS, PT, MH, OT | metadata, as of PubMed's XML | |
+| PMID, DP, LA, JT, IS, PT, RIN, MH, OT | metadata, as of PubMed's XML | |
 | MEDLINE: TT, OAB, all other fields | nothing | translations; not prose |
 | records without text (MEDLINE: without abstract) | nothing, counted | a title alone is no sample |
 
-A broken record ends the run, or with `--skip-broken` its file, which is then counted and listed in the manifest.
+A broken record ends the run. With `--skip-broken` it is left out, counted, and listed in the manifest; MEDLINE text,
+and a file that is cut or not UTF-8, ends at the break then.
 """
 
 import argparse
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from pretraining.corpus.document_steps import ReadFiles
 from pretraining.corpus.documents import Document, find_files, normalise_text, read_manifest
@@ -39,19 +42,34 @@ JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
 PARQUET = (".parquet",)
 MEDLINE = (".medline", ".nbib", ".medline.gz", ".nbib.gz", ".medline.xz", ".nbib.xz")
 SUFFIXES = (*JSON_LINES, *PARQUET, *MEDLINE)
+BROKEN_LISTED = 20  # broken records that a file's entry in the manifest names; all are counted
 # MEDLINE's tags of lists and what they are called in the documents of PubMed's XML
 LISTS = {"LA": "language", "PT": "publication_types", "OT": "keywords"}
 
 
-def read_records(path: Path, text_field: str, id_field: str, counts: Counter) -> Iterator[Document]:
-    """Yield the documents of one file; add to `counts` what was read and dropped. Raises ValueError if broken."""
+def read_records(
+    path: Path, text_field: str, id_field: str, counts: Counter, skip: Callable[[ValueError], None] | None = None
+) -> Iterator[Document]:
+    """Yield the documents of one file; add to `counts` what was read and dropped.
+
+    Raises ValueError if broken; what is broken in one row of JSON lines or Parquet alone goes to `skip`, if given.
+    """
     if path.name.endswith(MEDLINE):
-        found = map(_medline_document, _read_medline(path))
+        rows: Iterator[tuple[int, Any]] = enumerate(_read_medline(path), 1)
     else:
         rows = _read_parquet(path) if path.name.endswith(PARQUET) else _read_json_lines(path)
-        found = (_row_document(row, number, path, text_field, id_field) for number, row in rows)
-    for document, reason in found:
+    for number, row in rows:
         counts["records"] += 1
+        try:
+            if path.name.endswith(MEDLINE):
+                document, reason = _medline_document(row)
+            else:
+                document, reason = _row_document(row, number, path, text_field, id_field)
+        except ValueError as error:
+            if skip is None:
+                raise
+            skip(error)
+            continue
         if document is None:
             counts[f"dropped_{reason}"] += 1
         else:
@@ -59,7 +77,8 @@ def read_records(path: Path, text_field: str, id_field: str, counts: Counter) ->
             yield document
 
 
-def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield number and value of each line, None where it is not JSON."""
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
@@ -67,12 +86,11 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}, is no JSON object; leave the file out or mend the line")
         yield number, row
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield number and fields of each row, None where they cannot be converted."""
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError:
@@ -80,16 +98,34 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         number = 0
         for batch in parquet.ParquetFile(path).iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
+            for row in _batch_rows(batch):
                 number += 1
                 yield number, row
     except (ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is no Parquet file, or is damaged ({str(error).splitlines()[0]})") from None
 
 
-def _row_document(
-    row: dict[str, Any], number: int, path: Path, text_field: str, id_field: str
-) -> tuple[Document | None, str]:
+def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | None]:
+    """The rows of a batch of Parquet; strings are not known to be UTF-8 before they are converted."""
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):
+        rows = None
+    if rows is not None:
+        yield from rows
+    else:
+        for number in range(batch.num_rows):
+            try:
+                row = batch.slice(number, 1).to_pylist()[0]
+            except (ValueError, OverflowError):
+                row = None
+            yield row
+
+
+def _row_document(row: Any, number: int, path: Path, text_field: str, id_field: str) -> tuple[Document | None, str]:
+    if not isinstance(row, dict):
+        kind, what = ("row", "cannot be read") if path.name.endswith(PARQUET) else ("line", "is no JSON object")
+        raise ValueError(f"{path}, {kind} {number}, {what}; leave the file out or mend the {kind}")
     if text_field not in row:
         fields = ", ".join(sorted(row)) or "none"
         raise ValueError(f"{path}, record {number}, has no field {text_field!r} ({fields}); name it by --text-field")
@@ -105,7 +141,12 @@ def _row_document(
     known = {name: value for name, value in known.items() if value not in (None, "", []) and _is_plain(value)}
     identifier = row.get(id_field)
     identifier = f"{path.name.partition('.')[0]}:{number}" if identifier in (None, "") else str(identifier)
-    return Document(identifier, "\n".join(lines), known), ""
+    document = Document(identifier, "\n".join(lines), known)
+    try:
+        orjson.dumps([document.id, document.text, document.metadata])
+    except TypeError as error:  # half a surrogate pair, an integer of more than 64 bits
+        raise ValueError(f"{path}, record {number}, cannot be kept ({error}); mend the record") from None
+    return document, ""
 
 
 def _is_plain(value: Any) -> bool:
@@ -149,7 +190,7 @@ def _medline_document(record: dict[str, list[str]]) -> tuple[Document | None, st
     found["mesh"] = [value.replace("*", "").partition("/")[0] for value in record["MH"]]
     found["journal"] = normalise_text(" ".join(record["JT"]))
     found["issn"] = list(dict.fromkeys(value.partition(" ")[0] for value in record["IS"]))
-    found["retracted"] = RETRACTED in record["PT"]
+    found["retracted"] = RETRACTED in record["PT"] or bool(record["RIN"])  # "Retraction in": where the notice is
     text = f"{title}\n{abstract}" if title else abstract
     return Document(pmid, text, {name: value for name, value in found.items() if value}), ""
 
@@ -171,7 +212,13 @@ class ReadRecords(ReadFiles):
 
     def read(self, path: Path, counts: Counter, source: dict) -> Iterator[Document]:
         """Yield the documents of one file."""
-        return read_records(path, self.text_field, self.id_field, counts)
+
+        def skip(error: ValueError) -> None:
+            counts["broken_records"] += 1
+            if len(listed := source.setdefault("broken", [])) < BROKEN_LISTED:
+                listed.append(str(error))
+
+        return read_records(path, self.text_field, self.id_field, counts, skip if self.skip_broken else None)
 
 
 def convert(
@@ -216,8 +263,8 @@ def main() -> None:
     add("--text-field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     add("--id-field", default="id", metavar="NAME", help="field that holds the identifier (default: id)")
     add("--skip-broken", action="store_true",
-        help="of a file with a broken record keep the documents before it, and name it in the manifest; without this "
-        "flag such a file ends the run")  # fmt: skip
+        help="leave broken records of JSON lines and Parquet out, and of a file broken otherwise keep the documents "
+        "before the break; both are named in the manifest; without this flag such a file ends the run")  # fmt: skip
     add_engine_flags(parser)
     args = parser.parse_args()
     run_stage(

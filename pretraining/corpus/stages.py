@@ -26,6 +26,7 @@ from typing import Any
 import numpy
 from datatrove.pipeline.base import PipelineStep
 
+from pretraining.corpus.code_digest import digest_of_code
 from pretraining.corpus.document_steps import KeepLines, ReadFiles, WriteShard, read_entries, read_sources
 from pretraining.corpus.documents import (
     MANIFEST,
@@ -149,7 +150,7 @@ def work_folder(output: Path, plan: dict, tasks: list[Any], engine: Engine) -> I
             from pretraining.corpus import executors
 
             executors.wait_for_earlier(work)
-        _prepare(work, {"plan": _digest([plan, digest_of_code()]), "tasks": [_digest(task) for task in tasks]})
+        _prepare(work, {"plan": _digest(plan), "code": digest_of_code(), "tasks": [_digest(task) for task in tasks]})
         try:
             yield work
         except BaseException as error:
@@ -184,12 +185,15 @@ def _prepare(work: Path, plan: dict) -> None:
     if work.is_dir() and any(work.iterdir()):
         try:
             earlier = json.loads((work / PLAN).read_bytes())
-            was, tasks = earlier["plan"], earlier["tasks"]
+            was, code, tasks = earlier["plan"], earlier.get("code"), earlier["tasks"]
         except FileNotFoundError:
             if any(not path.name.endswith(".partial") for path in work.iterdir()):
                 raise ValueError(f"{work} was not made by this stage; remove it or name another --output") from None
-            was, tasks = None, []
+            was, code, tasks = None, None, []
         if was != plan["plan"] or len(tasks) != len(plan["tasks"]):
+            _remove(work)
+        elif code != plan["code"]:  # half a result of each code would be neither's
+            print(f"{work}: begun anew, for the code of the corpus stages has changed since", file=sys.stderr)
             _remove(work)
         elif changed := [rank for rank, task in enumerate(plan["tasks"]) if task != tasks[rank]]:
             # Files too, after the marks: not every later task writes one, and an earlier input's would stand for it.
@@ -206,12 +210,6 @@ def _remove(work: Path) -> None:
     done = work.with_name(work.name + ".done")
     work.rename(done)  # at once: half a work folder would be taken for that of a run that was killed
     shutil.rmtree(done)
-
-
-def digest_of_code() -> str:
-    """What tells whether the code of the stages is the one that it was: half a result of each would be neither's."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return _digest([[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])
 
 
 def _digest(content: Any) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pretraining.corpus.blend_weights import parse_blend
+from pretraining.corpus.code_digest import digest_of_code
 from pretraining.corpus.documents import MANIFEST, read_manifest, source_entry
 from pretraining.corpus.tokenizer import (
     KINDS,
@@ -77,6 +78,7 @@ def write_folder(output: Path, tokenizer: Tokenizer, facts: dict) -> None:
             "files": files,
             **facts,
             "versions": {"python": platform.python_version(), "tokenizers": version("tokenizers")},
+            "code": digest_of_code(),
         }
         text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
         (partial / MANIFEST).write_text(text, encoding="utf-8")

@@ -51,10 +51,10 @@ def server():
         yield server
 
 
-def publish(server, content: bytes) -> bytes:
+def publish(server, content: bytes, name: str = NAME) -> bytes:
     data = gzip.compress(content, mtime=0)
-    server.files[f"/baseline/{NAME}"] = data
-    server.files[f"/baseline/{NAME}.md5"] = f"MD5({NAME})= {hashlib.md5(data).hexdigest()}\n".encode()
+    server.files[f"/baseline/{name}"] = data
+    server.files[f"/baseline/{name}.md5"] = f"MD5({name})= {hashlib.md5(data).hexdigest()}\n".encode()
     return data
 
 
@@ -109,6 +109,26 @@ def test_file_changed_at_the_source_is_fetched_anew(server, tmp_path):
     assert download(server, tmp_path).returncode == 0
     assert (tmp_path / "baseline" / NAME).read_bytes() == data
     assert not (tmp_path / "baseline" / f"{NAME}.partial").exists()
+
+
+def test_a_new_years_files_replace_the_old_years_once_all_are_there(server, tmp_path):
+    publish(server, b"last year")
+    assert download(server, tmp_path).returncode == 0
+    for name in ("notes.xml.gz", f"{NAME}.partial"):
+        (tmp_path / "baseline" / name).write_bytes(b"not listed")
+    server.files.clear()
+    new = publish(server, b"this year", "pubmed25n0001.xml.gz")
+    server.cut.add("/baseline/pubmed25n0001.xml.gz")
+    assert download(server, tmp_path).returncode == 1
+    assert (tmp_path / "baseline" / NAME).exists()  # the only whole year there is
+    server.cut.clear()
+    result = download(server, tmp_path)
+    assert result.returncode == 0 and f"{NAME} removed, the server does not list it" in result.stdout
+    assert {path.name for path in (tmp_path / "baseline").iterdir()} == {"notes.xml.gz", "pubmed25n0001.xml.gz"}
+    assert (tmp_path / "baseline" / "pubmed25n0001.xml.gz").read_bytes() == new
+    server.files.clear()
+    assert download(server, tmp_path).returncode == 1
+    assert (tmp_path / "baseline" / "pubmed25n0001.xml.gz").exists()
 
 
 def test_pmc_package_that_is_no_gzip_is_refused(server, tmp_path):

@@ -1,6 +1,7 @@
 """launch/prepare_corpus.sh: from PubMed XML to an index; what is done is not done again, what changed is."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pretraining.corpus.documents import read_documents
 from tests.launch.launches import REPOSITORY
 from tests.launch.test_slurm import slurm  # noqa: F401
 
@@ -96,6 +98,46 @@ def test_full_texts_records_and_text_join_pubmed(xml: Path, four_kinds: dict[str
     result = prepare(xml, **four_kinds)
     for kind in ("pmc: 5", "records: 4", "text: 2", "index: 70"):
         assert f"{kind} documents" in result.stdout
+
+
+@pytest.mark.slow
+def test_of_an_article_in_both_the_full_text_stands(xml: Path, four_kinds: dict[str, str]) -> None:
+    article = xml / "pmc" / "PMC0.nxml"
+    both = '<article-id pub-id-type="pmid">11</article-id><title-group>'
+    article.write_text(article.read_text().replace("<title-group>", both))
+    result = prepare(xml, "--duplicates", "pmid", "--removed", str(xml / "removed"), PMC=four_kinds["PMC"])
+    assert "index: 63 documents" in result.stdout
+    assert [json.loads(line)["id"] for line in (xml / "removed").read_text().splitlines()] == ["11"]
+    kept = [document.id for document in read_documents(xml / "out" / "filtered")]
+    assert "PMC0" in kept and "11" not in kept
+
+
+STAND_IN = """#!/usr/bin/env bash
+echo "$*" >>"$LOG"
+while [[ $1 != --output* ]]; do shift; done
+mkdir -p "$2"
+touch "$2/manifest.json" "$2/tokenizer.json" "$2.json"
+"""
+
+
+def test_flags_for_the_readers_reach_them_and_belong_to_what_is_done(xml: Path, four_kinds: dict[str, str]) -> None:
+    (xml / "python").write_text(STAND_IN)
+    (xml / "python").chmod(0o755)
+    flags = {
+        "PMC_FLAGS": "--license CC0",
+        "PUBMED_FLAGS": "--titles-only keep",
+        "RECORDS_FLAGS": "--text-field abstract",
+        "TEXT_FLAGS": "--skip-broken",
+    }
+    variables = {**four_kinds, **flags, "PYTHON": str(xml / "python"), "LOG": str(xml / "log")}
+    prepare(xml, **variables)
+    calls = (xml / "log").read_text().splitlines()
+    for call, given in zip(calls, flags.values(), strict=False):
+        assert f" {given} --engine local" in call
+    again = prepare(xml, **variables)
+    assert again.stdout.count("done already") == len(calls) == 8
+    changed = prepare(xml, **variables | {"PMC_FLAGS": "--license CC0 --skip-broken"})
+    assert "pmc: done already" not in changed.stdout and "pubmed: done already" in changed.stdout
 
 
 def kill_something(process: subprocess.Popen, generator: random.Random) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pretraining import corpus_info
-from pretraining.corpus import index, pubmed, sentences, text
+from pretraining.corpus import index, pubmed, sentences, text, vocab
 from pretraining.corpus.engine import LOCAL
 from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.index import build_index
 from pretraining.corpus.indexed import IndexedCorpus
-from pretraining.corpus.provenance import files_of_document
+from pretraining.corpus.provenance import describe_stages, files_of_document
 from pretraining.corpus.selection import Rules
 from tests.commands import call
 from tests.tiny import make_corpus, make_tokenizer, micro_batches, open_samples, tiny_config
@@ -98,6 +98,21 @@ def test_an_adopted_corpus_says_so(tmp_path: Path) -> None:
 def test_mistakes(corpus: tuple[Path, Path], flags: list[str], complaint: str) -> None:
     result = call(corpus_info.main, corpus[0], *flags)
     assert result.returncode == 1 and complaint in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_the_vocabulary_is_described_where_it_is_the_one_that_made_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"the dose {number} of the drug .\n\n" for number in range(20)))
+    text.convert([tmp_path / "a.txt"], tmp_path / "text")
+    flags = ["--vocab-size", "50", "--workers", "1"]
+    made = call(vocab.main, "--input", tmp_path / "text", "--output", tmp_path / "tokenizer", *flags)
+    assert made.returncode == 0, made.stderr
+    manifest = build_index(tmp_path / "text", tmp_path / "tokenizer", str(tmp_path / "c"))
+    assert manifest["tokenizer_manifest"]["sources"][0]["documents"] == 20
+    described = "\n".join(describe_stages(manifest))
+    assert re.search(r"stage vocab: \d+ entries\n    counts: words 1\d\d,", described)
+    assert described.count("code: ") == 3
+    (tmp_path / "tokenizer" / "manifest.json").write_text('{"stage": "vocab", "tokenizer_sha256": "of another"}')
+    assert "tokenizer_manifest" not in build_index(tmp_path / "text", tmp_path / "tokenizer", str(tmp_path / "d"))
 
 
 def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:

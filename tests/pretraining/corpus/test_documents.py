@@ -10,6 +10,7 @@ import unicodedata
 import pytest
 
 from pretraining.corpus import documents
+from pretraining.corpus.code_digest import digest_of_code
 from pretraining.corpus.documents import (
     Document,
     find_files,
@@ -49,6 +50,7 @@ def test_round_trip_and_manifest(tmp_path):
     manifest = read_manifest(folder)
     assert manifest["documents"] == 3 and manifest["stage"] == "text" and manifest["sentences"] is False
     assert manifest["options"] == {"flag": 1} and set(manifest["versions"]) == {"python", "lxml"}
+    assert manifest["code"] == digest_of_code()
     assert "dropped for fun 1,234" in summary(manifest) and "3 documents" in summary(manifest)
     first = (folder / "documents-00000.jsonl").read_bytes()
     assert len(first.split(b"\n")) == 3 and "β".encode() in first  # one line each, not escaped

@@ -82,6 +82,21 @@ def test_text_and_metadata(tmp_path):
     assert read_one(tmp_path, pmcid="7")[0].id == "PMC7"
 
 
+@pytest.mark.parametrize(
+    ("link", "kind", "retracted"),
+    [
+        ("retraction-forward", "research-article", True),
+        ("retracted-article", "research-article", False),
+        ("retracted-article", "retraction", False),
+        ("retraction-forward", "retraction", False),
+    ],
+)
+def test_an_article_that_a_notice_took_back_is_retracted_and_the_notice_is_not(tmp_path, link, kind, retracted):
+    content = article(meta=f'<related-article related-article-type="{link}" id="r"/>').replace("research-article", kind)
+    ((_, element),) = read_articles(write(tmp_path, content))
+    assert read_article(element, "a", Counter())[0].metadata.get("retracted", False) == retracted
+
+
 def test_sections_lists_and_boxes_in_reading_order(tmp_path):
     body = (
         "<sec><label>1</label><title>Methods</title><p>One.</p><sec><title>Mice</title><p>Two,<list><list-item><p>a</p>"
@@ -169,7 +184,8 @@ def test_packages_files_and_repeats_with_any_number_of_workers(tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     old, new = article("<p>Old.</p>", pmcid="PMC1"), article("<p>New.</p>", pmcid="PMC1")
-    package(source / "a.tar.gz", {"PMC001/PMC1.nxml": old, "PMC001/PMC2.nxml": article(pmcid="PMC2"), "x.pdf": "%"})
+    members = {"PMC001/PMC1.nxml": old, "PMC001/PMC2.nxml": article(pmcid="PMC2"), "x.pdf": "%"}
+    package(source / "a.tar.gz", {**members, "PMC001/._PMC1.nxml": "Mac OS X", "._x.xml": ""})
     (source / "b.nxml.gz").write_bytes(gzip.compress(new.encode()))
     write(source, article(pmcid="PMC3", licence=""), "c.xml")
     for workers in (1, 2):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretraining.corpus.documents import read_documents
-from pretraining.corpus.records import convert
+from pretraining.corpus.records import BROKEN_LISTED, convert
 
 REPOSITORY = Path(__file__).parents[3]
 DATA = REPOSITORY.parent / "shared" / "data" / "pubmed_xml" / "medline_txt"
@@ -65,12 +65,44 @@ def test_json_lines(source: Path, tmp_path: Path) -> None:
     assert manifest["counts"] == {"records": 4, "dropped_no_text": 1}
 
 
-def test_a_broken_file_is_skipped_from_its_break_on_where_asked(source: Path, tmp_path: Path) -> None:
-    (source / "a.jsonl").write_text('{"text": "One."}\n[]\n{"text": "Two."}\n')
-    (source / "b.jsonl").write_text('{"text": "Three."}\n')
+def test_broken_records_and_what_follows_a_cut_are_skipped_where_asked(source: Path, tmp_path: Path) -> None:
+    lines = [
+        rb'{"text": "One."}',
+        b"[]",
+        b'{"text": 5}',
+        b'{"text": "Two."}',
+        rb'{"text": "\ud83d"}',
+        b"\xff",
+        b'{"text": ""}',
+    ]
+    (source / "a.jsonl").write_bytes(b"\n".join(lines))
+    (source / "b.jsonl").write_text("[]\n" * 30 + '{"text": "Three."}\n')
+    (source / "c.nbib").write_text(f"{MEDLINE}\nno tag\n\n{MEDLINE}")
     documents, manifest = read(tmp_path, skip_broken=True)
-    assert [document.text for document in documents] == ["One.", "Three."] and manifest["counts"]["broken_files"] == 1
-    assert "a.jsonl, line 2, is no JSON object" in manifest["sources"][0]["broken"]
+    assert [document.text for document in documents[:3]] == ["One.", "Two.", "Three."] and len(documents) == 4
+    assert manifest["counts"]["broken_records"] == 33 and manifest["counts"]["broken_files"] == 2
+    broken = [source["broken"] for source in manifest["sources"]]
+    wanted = [
+        "line 2, is no JSON object",
+        "'text' is no text",
+        "record 5, cannot be kept",
+        "line 6: byte 0xff is not UTF-8",
+    ]
+    assert all(words in sentence for words, sentence in zip(wanted, broken[0], strict=True))
+    assert len(broken[1]) == BROKEN_LISTED and "is no line of a MEDLINE record" in broken[2]
+
+
+def test_a_string_of_parquet_that_is_not_utf_8_is_one_row(source: Path, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = pyarrow.array([b"One.", b"Tw\xff.", b"Three."]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": texts}), source / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet, row 2, cannot be read"):
+        read(tmp_path)
+    documents, manifest = read(tmp_path, skip_broken=True)
+    assert [(one.id, one.text) for one in documents] == [("a:1", "One."), ("a:3", "Three.")]
+    assert manifest["counts"] == {"records": 3, "broken_records": 1}
 
 
 def test_parquet_is_read_as_the_same_rows_in_json(source: Path, tmp_path: Path) -> None:
@@ -88,6 +120,13 @@ def test_parquet_is_read_as_the_same_rows_in_json(source: Path, tmp_path: Path) 
     assert [(one.id, one.text, one.metadata["date"]) for one in ours] == [
         (one.id, one.text, one.metadata["date"]) for one in theirs
     ]
+
+
+def test_a_medline_record_with_the_place_of_its_retraction_is_retracted(source: Path, tmp_path: Path) -> None:
+    record = MEDLINE.replace("PT  - Retracted Publication\n", "{}")
+    (source / "a.nbib").write_text(record.format("RIN - J Tests. 2020 May;3(1):4. PMID: 33333333\n"))
+    (source / "b.nbib").write_text(record.format("ROF - J Tests. 2001 May;3(1):4. PMID: 11111111\n"))
+    assert [one.metadata.get("retracted", False) for one in read(tmp_path)[0]] == [True, False]
 
 
 def test_medline(source: Path, tmp_path: Path) -> None:
@@ -126,6 +165,8 @@ BAD = {
         (b'{"body": "x"}\n', "has no field 'text' (body); name it by --text-field"),
         (b'{"text": 5}\n', "'text' is no text"),
         (b'{"text": "\xff"}\n', "is not UTF-8"),
+        (b'{"text": "x"}\n{"text": "\\ud83d"}\n', "record 2, cannot be kept"),
+        (b'{"text": "x", "n": 1180591620717411303424}\n', "record 1, cannot be kept"),
         (b"", "is empty"),
         (b'{"text": " "}\n', "became a document"),
     ],

@@ -1,5 +1,6 @@
 """The rules of the corpus filter one by one, and what is found in benchmark files."""
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from pretraining.corpus.benchmark_files import find_pmids, find_texts
 from pretraining.corpus.documents import Document
 from pretraining.corpus.selection import Rules, Selection, id_hash, read_journal_metrics, read_pmid_list
 
+DATA = Path(__file__).parents[4] / "shared" / "data"
 FULL = {
     "pmid": "12345678",
     "date": "2019-06",
@@ -92,16 +94,32 @@ def test_pmids_and_texts_of_benchmark_files(tmp_path: Path) -> None:
         "bioc.xml": "<collection><id>10000005</id><text>Text of BioC.</text></collection>",
         "chemprot.tsv": "10000006\tTitle of six\tAbstract of six\n",
         "10000007.ann": "T1\tDrug 0 3\tabc\n",
+        "blue.tsv": "index\tsentence\n10000008.T49.T56\tOne.\n10000009_s0\tTwo.\nx.10000099\tNot.\n",
+        "blurb.jsonl": '{"id": "10000010.T1"}\n{"id": "10000011"}\n{"id": 10000099, "number": "10000099"}\n',
+        "scibert.txt": "-DOCSTART- (10000012)\n\nBlood NN O O\n",
+        "links.json": '["https://pubmed.ncbi.nlm.nih.gov/10000013/", "https://example.org/10000099/"]',
         "ner.tsv": "Blood\tO\ncancer\tB\n\nRat\tO\n",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert find_pmids([str(tmp_path)]) == {f"1000000{number}" for number in range(1, 8)}
+    assert find_pmids([str(tmp_path)]) == {str(10_000_000 + number) for number in range(1, 14)}
     texts = set(find_texts([str(tmp_path)]))
     assert {"A title of it", "An abstract of it.", "To see whether it works .", "Is it so?", "Does it?"} <= texts
     assert {"Text of BioC.", "Abstract of six", "Blood cancer", "Rat"} <= texts
     assert reason(Rules(benchmark=(str(tmp_path),)), pmid="10000003") == "benchmark_pmid"
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real benchmark files are not here")
+@pytest.mark.parametrize(
+    ("archive", "pmids"), [("ner/scibert_bc5cdr_iob1_4col.tar.xz", 1500), ("pico/ebmnlp_scibert_dev_test.tar.xz", 1151)]
+)
+def test_pmids_of_real_files_with_a_token_a_line(tmp_path: Path, archive: str, pmids: int) -> None:
+    with tarfile.open(DATA / archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    heads = [line for path in tmp_path.rglob("*.txt") for line in path.read_text().splitlines() if "DOCSTART" in line]
+    wanted = {head.split()[1].strip("()") for head in heads}
+    assert len(wanted) == pmids and wanted <= find_pmids([str(tmp_path)])
 
 
 def test_benchmark_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

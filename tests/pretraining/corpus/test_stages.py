@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pretraining.corpus import documents, encode, executors, pmc, pubmed, records, sentences, stages, text
+from pretraining.corpus.code_digest import digest_of_code
 from pretraining.corpus.documents import Document, read_documents, write_shard, writing_stage
 from pretraining.corpus.engine import Engine
 from pretraining.corpus.index import build_index
@@ -178,18 +179,29 @@ def test_another_plan_or_a_changed_file_begins_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "out.work").exists()
 
 
-def test_other_code_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What a release before wrote is not mixed with what this one writes."""
     source = write_pubmed(tmp_path / "in")
     assert run_and_kill(30, lambda: pubmed.convert([source], tmp_path / "out")) != 0
     assert list((tmp_path / "out.work" / "tasks" / "read" / "completions").iterdir())
-    assert len(stages.digest_of_code()) == 64
     monkeypatch.setattr(stages, "digest_of_code", lambda: "another release")
     read = []
     records_of = pubmed.read_records
     monkeypatch.setattr(pubmed, "read_records", lambda path, *rest: read.append(path.name) or records_of(path, *rest))
     pubmed.convert([source], tmp_path / "out")
     assert read == ["0.xml", "1.xml", "2.xml", "3.xml"]
+    assert capsys.readouterr().err.count("out.work: begun anew, for the code of the corpus stages has changed") == 1
+
+
+def test_one_byte_of_the_code_is_other_code(tmp_path: Path) -> None:
+    for path in Path(stages.__file__).parent.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    assert digest_of_code(tmp_path) == digest_of_code()
+    with open(tmp_path / "jats.py", "ab") as file:
+        file.write(b"\n")
+    assert digest_of_code(tmp_path) != digest_of_code()
 
 
 def test_an_input_that_changed_after_all_tasks_were_done_is_not_missed(tmp_path: Path) -> None:
