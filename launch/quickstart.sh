@@ -9,6 +9,9 @@
 # Killed or finished, the same command goes on from where it was: training resumes, finished seeds are not run again.
 set -euo pipefail
 
+for name in PUBMED BENCHMARK OUTPUT; do # of the folder that the command is given in
+    if [[ -n ${!name:-} ]]; then printf -v "$name" %s "$(realpath -ms -- "${!name}")"; fi
+done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 started=$SECONDS
 # shellcheck source=launch/environment.sh
