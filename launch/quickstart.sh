@@ -5,6 +5,8 @@
 #   bash launch/quickstart.sh                                          on made-up abstracts and a made-up benchmark
 #   PUBMED=PATH BENCHMARK=PATH bash launch/quickstart.sh               on PubMed XML files and BC5CDR files of yours
 #
+# BC5CDR: the published files in any of their forms (finetuning/bc5cdr.py), or others in these forms, of any size.
+#
 # Variables: OUTPUT (folder), VOCAB_SIZE, TRAIN_ITERS, SEEDS, EPOCHS. Any further arguments are flags of the pretraining.
 # Killed or finished, the same command goes on from where it was: training resumes, finished seeds are not run again.
 set -euo pipefail
@@ -26,18 +28,35 @@ if [[ -n ${PUBMED:-} || -n ${BENCHMARK:-} ]]; then
     fi
     name="$(printf '%s\n' "$PUBMED" "$BENCHMARK" | cksum | cut -d ' ' -f 1)"
     OUTPUT="${OUTPUT:-runs/quickstart-$name}"
-    seeds=1 epochs=3 vocab_size=3000 split=()
+    seeds=1 epochs=3 vocab_size=3000
 else
     OUTPUT="${OUTPUT:-runs/quickstart}"
     PUBMED="$OUTPUT/sample/pubmed" BENCHMARK="$OUTPUT/sample/benchmark"
-    seeds=2 epochs=12 vocab_size=1600 split=(--nonstandard-split)
+    seeds=2 epochs=12 vocab_size=1600
 fi
 
 step() { printf '\n== %s\n' "$*"; }
 
+# Finetuning comes last, so its files are read once before all else.
+read_benchmark='
+import sys
+from finetuning import bc5cdr, command, tagging
+
+flags = ["--model", "", "--data", sys.argv[1], "--output", "", "--nonstandard-split"]
+options = command.make_parser(bc5cdr.BENCHMARK, "").parse_args(flags)
+try:
+    _, variant = tagging.read_variant(bc5cdr.BENCHMARK, options)
+except (ValueError, OSError) as error:
+    sys.exit(f"error: BENCHMARK: {error}")
+if not variant.standard:
+    print(f"{sys.argv[1]} has other sizes than BC5CDR as published, so its scores will be marked nonstandard.")
+'
+
 if [[ $PUBMED == "$OUTPUT/sample/pubmed" ]]; then
     step "Made-up abstracts in PubMed XML and a made-up benchmark (nothing in them is real)"
     "$PYTHON" launch/sample_data.py --output "$OUTPUT/sample"
+else
+    "$PYTHON" -c "$read_benchmark" "$BENCHMARK"
 fi
 
 step "PubMed XML -> documents"
@@ -73,7 +92,7 @@ step "Checkpoint -> Hugging Face folders"
 step "Finetuning: entity recognition in BC5CDR's format"
 "$PYTHON" -m finetuning.bc5cdr --model "$OUTPUT/exported/discriminator" --model-name "quickstart" --data "$BENCHMARK" \
     --output "$OUTPUT/finetuning" --seeds "${SEEDS:-$seeds}" --epochs "${EPOCHS:-$epochs}" --batch-size 8 \
-    --learning-rate 1e-3 --layer-decay 1 "${split[@]}"
+    --learning-rate 1e-3 --layer-decay 1 --nonstandard-split # where they are: published sizes get no mark
 
 step "Table"
 "$PYTHON" -m finetuning.table "$OUTPUT/finetuning" --output "$OUTPUT/table.md"

@@ -9,14 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.launch.launches import REPOSITORY, clean_environment, write_program
 
 QUICKSTART = REPOSITORY / "launch" / "quickstart.sh"
-# The environment's checks and the stages pass at once; the benchmark is read by the real Python.
+# The environment's checks and the stages pass at once; the benchmark is read by the real Python where READS is set.
 PYTHON = f"""#!/bin/bash
 case "$*" in
-*read_variant*) exec "{sys.executable}" "$@" ;;
-*find_port* | *socket*) echo 29999 ;;
+*read_variant*) [[ -z ${{READS:-}} ]] || exec "{sys.executable}" "$@" ;;
+*socket*) echo 29999 ;;
 *) echo "python $*" >>"$ASKED" ;;
 esac
 """
@@ -25,11 +27,18 @@ echo "deepspeed $* [ranks ${LOCAL_SIZE:-} on ${DS_ACCELERATOR:-} ${CUDA_VISIBLE_
 """
 
 
+def write_file(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def quickstart(folder: Path, *flags: str, status: int = 0, **variables: str) -> tuple[str, str]:
-    """(standard error, what the stand-ins were asked for) of the quickstart, called in `folder`."""
+    """(what it says, what the stand-ins were asked for) of the quickstart, called in `folder`."""
     for name, text in (("python", PYTHON), ("deepspeed", DEEPSPEED)):
         write_program(folder / "bin" / name, text)
-    (folder / "asked").write_text("")
+    for operator in ("deepspeed_shm_comm", "fused_adam"):  # compiled already
+        write_file(folder / "extensions" / operator / f"{operator}.so", "")
+    write_file(folder / "asked", "")
     here = {"PYTHON": str(folder / "bin" / "python"), "ASKED": str(folder / "asked")}
     here |= {"PATH": f"{folder}/bin:{os.environ['PATH']}", "TORCH_EXTENSIONS_DIR": str(folder / "extensions")}
     environment = clean_environment(**here, TORCH_BUILD="cpu")
@@ -39,19 +48,25 @@ def quickstart(folder: Path, *flags: str, status: int = 0, **variables: str) -> 
         ["bash", QUICKSTART, *flags], env=environment | variables, cwd=folder, capture_output=True, text=True
     )
     assert result.returncode == status, result.stdout + result.stderr
-    return result.stderr, (folder / "asked").read_text()
+    return result.stdout + result.stderr, (folder / "asked").read_text()
 
 
-def write_benchmark(folder: Path) -> Path:
-    """A benchmark in BC5CDR's format that has not the published sizes."""
-    folder.mkdir()
-    for split in ("train", "devel", "test"):
-        (folder / f"{split}.tsv").write_text("Aspirin\tB\nhelped\tO\n.\tO\n\n")
-    return folder
-
-
-def test_relative_paths_are_those_of_the_folder_that_it_is_called_in(tmp_path: Path) -> None:
-    write_benchmark(tmp_path / "benchmark")
+def test_own_files_are_taken_from_the_folder_that_it_is_called_in(tmp_path: Path) -> None:
     _, asked = quickstart(tmp_path, PUBMED="xml", BENCHMARK="benchmark", OUTPUT="out")
     assert f"corpus.pubmed --input {tmp_path}/xml --output {tmp_path}/out/documents" in asked
     assert f"--data {tmp_path}/benchmark --output {tmp_path}/out/finetuning" in asked
+
+
+def test_a_benchmark_that_is_not_there_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    said, asked = quickstart(tmp_path, status=1, PUBMED="xml", BENCHMARK="nowhere", OUTPUT="out", READS="1")
+    assert said.startswith(f"error: BENCHMARK: {tmp_path}/nowhere is not a folder") and said.count("\n") == 1
+    assert "corpus.pubmed" not in asked and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_benchmark_of_other_sizes_is_taken_and_said_to_be(tmp_path: Path) -> None:
+    for split in ("train", "devel", "test"):
+        write_file(tmp_path / "benchmark" / f"{split}.tsv", "Aspirin\tB\nhelped\tO\n.\tO\n\n")
+    said, asked = quickstart(tmp_path, PUBMED="xml", BENCHMARK="benchmark", OUTPUT="out", READS="1")
+    assert "has other sizes than BC5CDR as published, so its scores will be marked nonstandard" in said
+    assert "--nonstandard-split" in asked
