@@ -2,7 +2,7 @@
 # The Python environment of this repository, made when it is missing and reused when it is there.
 #
 #   bash launch/environment.sh [tests]        makes it; `tests` also installs tests/requirements.txt
-#   source launch/environment.sh              in a script, and then: prepare_environment [tests]
+#   source launch/environment.sh              in a script, and then: prepare_environment [tests], or has_gpu
 #
 # prepare_environment does this, and sets PYTHON, PATH, PYTHONPATH and the caches for what follows in the script:
 #   1. PYTHON=path given: that environment is used as it is. Its torch is checked and never replaced, and missing
@@ -42,12 +42,14 @@ environment_check_compiler() {
             "(Debian, Ubuntu: apt install g++) or set CXX=path."
 }
 
+# Whether this machine has an NVIDIA GPU that answers: the program alone is there on login nodes, too.
+has_gpu() { [[ "$(nvidia-smi -L 2>/dev/null || true)" == GPU* ]]; }
+
 # Prints which build of torch this machine wants: cpu or cuda.
 environment_wanted_torch() {
-    local build="${TORCH_BUILD:-}" gpus=""
+    local build="${TORCH_BUILD:-}"
     if [[ -z $build ]]; then
-        gpus="$(nvidia-smi -L 2>/dev/null || true)"
-        [[ $gpus == GPU* ]] && build=cuda || build=cpu
+        has_gpu && build=cuda || build=cpu
     fi
     [[ $build == cpu || $build == cuda ]] || environment_fail "TORCH_BUILD is '$build'; it must be cpu or cuda."
     printf '%s' "$build"

@@ -74,7 +74,7 @@ step "Sentences -> indexed corpus"
     --output-prefix "$OUTPUT/corpus"
 
 step "Pretraining: ELECTRA, small enough for a laptop"
-if ! command -v nvidia-smi >/dev/null; then
+if ! has_gpu; then
     export LOCAL_SIZE="${LOCAL_SIZE:-2}" DS_ACCELERATOR=cpu
 fi
 # A port of its own, so that two runs on one machine do not meet.

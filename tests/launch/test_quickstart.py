@@ -70,3 +70,12 @@ def test_a_benchmark_of_other_sizes_is_taken_and_said_to_be(tmp_path: Path) -> N
     said, asked = quickstart(tmp_path, PUBMED="xml", BENCHMARK="benchmark", OUTPUT="out", READS="1")
     assert "has other sizes than BC5CDR as published, so its scores will be marked nonstandard" in said
     assert "--nonstandard-split" in asked
+
+
+@pytest.mark.parametrize(
+    ("body", "ranks"),
+    [("exit 9", "[ranks 2 on cpu all]"), ("echo 'GPU 0: H100'", "[ranks  on  all]")],
+)
+def test_ranks_are_the_gpus_that_answer_or_two_cpu_ranks(tmp_path: Path, body: str, ranks: str) -> None:
+    write_program(tmp_path / "bin" / "nvidia-smi", f"#!/bin/sh\n{body}\n")
+    assert ranks in quickstart(tmp_path, OUTPUT="out")[1]
