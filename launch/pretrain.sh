@@ -75,6 +75,10 @@ if ! given --data-path "$@" && [ -z "${DATA_PATH:-}" ]; then
     # The sample corpus: a model for it, and a run of a minute, unless said otherwise.
     DATA_PATH="$SAMPLE/corpus" TOKENIZER="${TOKENIZER:-$SAMPLE/tokenizer}" PRESET="${PRESET:-tiny}"
     TRAIN_ITERS="${TRAIN_ITERS:-200}" SPLIT="${SPLIT:-90,9,1}"
+    ranks="${WORLD_SIZE:-1}"
+    if [ "$PRESET" = tiny ] && [ $((16 % ranks)) != 0 ]; then # the samples of a step are shared out evenly
+        GLOBAL_BATCH_SIZE="${GLOBAL_BATCH_SIZE:-$(((16 + ranks - 1) / ranks * ranks))}"
+    fi
     SAVE="${SAVE:-$ROOT/runs/sample-$(value_of --preset --preset "$PRESET" "$@")}"
 fi
 PRESET=$(value_of --preset --preset "${PRESET:-small}" "$@")

@@ -5,6 +5,7 @@
 #   bash launch/quickstart.sh                                          on made-up abstracts and a made-up benchmark
 #   PUBMED=PATH BENCHMARK=PATH bash launch/quickstart.sh               on PubMed XML files and BC5CDR files of yours
 #
+# With another VOCAB_SIZE or TRAIN_ITERS, give another OUTPUT: a run does not go on with other settings.
 # BC5CDR: the published files in any of their forms (finetuning/bc5cdr.py), or others in these forms, of any size.
 #
 # Variables: OUTPUT (folder), VOCAB_SIZE, TRAIN_ITERS, SEEDS, EPOCHS. Any further arguments are flags of the pretraining.
@@ -52,12 +53,22 @@ if not variant.standard:
     print(f"{sys.argv[1]} has other sizes than BC5CDR as published, so its scores will be marked nonstandard.")
 '
 
+VOCAB_SIZE="${VOCAB_SIZE:-$vocab_size}" TRAIN_ITERS="${TRAIN_ITERS:-1200}"
+settings="PUBMED=$PUBMED VOCAB_SIZE=$VOCAB_SIZE TRAIN_ITERS=$TRAIN_ITERS"
+if [[ -f $OUTPUT/settings && $(<"$OUTPUT/settings") != "$settings" ]]; then
+    echo "error: $OUTPUT was made with $(<"$OUTPUT/settings"), not $settings; give another OUTPUT=FOLDER or remove it" >&2
+    exit 1
+fi
+
 if [[ $PUBMED == "$OUTPUT/sample/pubmed" ]]; then
     step "Made-up abstracts in PubMed XML and a made-up benchmark (nothing in them is real)"
     "$PYTHON" launch/sample_data.py --output "$OUTPUT/sample"
 else
     "$PYTHON" -c "$read_benchmark" "$BENCHMARK"
 fi
+mkdir -p "$OUTPUT"
+printf '%s\n' "$settings" >"$OUTPUT/settings.partial"
+mv "$OUTPUT/settings.partial" "$OUTPUT/settings"
 
 step "PubMed XML -> documents"
 "$PYTHON" -m pretraining.corpus.pubmed --input "$PUBMED" --output "$OUTPUT/documents"
@@ -67,14 +78,21 @@ step "Documents -> sentences"
 
 step "Sentences -> vocabulary"
 "$PYTHON" -m pretraining.corpus.vocab --input "$OUTPUT/sentences" --output "$OUTPUT/tokenizer" \
-    --vocab-size "${VOCAB_SIZE:-$vocab_size}"
+    --vocab-size "$VOCAB_SIZE"
 
 step "Sentences -> indexed corpus"
 "$PYTHON" -m pretraining.corpus.index --input "$OUTPUT/sentences" --tokenizer "$OUTPUT/tokenizer" \
     --output-prefix "$OUTPUT/corpus"
 
 step "Pretraining: ELECTRA, small enough for a laptop"
-if ! has_gpu; then
+if has_gpu; then
+    # As many GPUs as divide the 32 samples of a step: the first 1, 2, 4, ... of those that there are.
+    IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES-$(seq -s , 0 $(($(nvidia-smi -L | grep -c '^GPU') - 1)))}"
+    ranks=1
+    while ((2 * ranks <= ${#gpus[@]} && ranks < 32)); do ranks=$((2 * ranks)); done
+    CUDA_VISIBLE_DEVICES="$(IFS=, && echo "${gpus[*]:0:ranks}")"
+    export CUDA_VISIBLE_DEVICES
+else
     export LOCAL_SIZE="${LOCAL_SIZE:-2}" DS_ACCELERATOR=cpu
 fi
 # A port of its own, so that two runs on one machine do not meet.
@@ -83,7 +101,7 @@ port="$("$PYTHON" -c "$find_port")"
 # Many small steps of short samples: a few minutes are enough to learn which kind of word stands where.
 deepspeed --log_level error --master_port "$port" launch/pretrain.sh --preset tiny --num-layers 3 --hidden-size 128 --ffn-hidden-size 512 --embedding-size 128 \
     --data-path "$OUTPUT/corpus" --tokenizer "$OUTPUT/tokenizer" --split 90,9,1 --seq-length 64 --mask-prob 0.25 \
-    --global-batch-size 32 --train-iters "${TRAIN_ITERS:-1200}" --lr 1e-3 --lr-warmup-iters 50 --log-interval 50 \
+    --global-batch-size 32 --train-iters "$TRAIN_ITERS" --lr 1e-3 --lr-warmup-iters 50 --log-interval 50 \
     --eval-interval 200 --eval-iters 4 --save-interval 400 --save "$OUTPUT/pretraining" --load "$OUTPUT/pretraining" "$@"
 
 step "Checkpoint -> Hugging Face folders"

@@ -219,12 +219,13 @@ def test_without_a_corpus_one_sentence_says_what_to_set(stub: Stub, tmp_path: Pa
     assert stub.launcher() is None and stub.ranks() == []
 
 
-def test_with_nothing_set_the_sample_corpus_is_used(stub: Stub, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ranks", "batch"), [("1", None), ("2", None), ("3", "18"), ("6", "18"), ("7", "21")])
+def test_with_nothing_set_the_sample_corpus_is_used(stub: Stub, tmp_path: Path, ranks: str, batch: str | None) -> None:
     copy = copy_of_launch(tmp_path / "copy")
     sample = tmp_path / "copy" / "runs" / "quickstart"
     sample.mkdir(parents=True)
     (sample / "corpus.json").touch()
-    environment = stub.environment(RANK="0", WORLD_SIZE="1")
+    environment = stub.environment(RANK="0", WORLD_SIZE=ranks)
     del environment["DATA_PATH"]
     run(["bash", copy], environment, tmp_path)
     arguments = stub.ranks()[0]["arguments"]
@@ -232,6 +233,7 @@ def test_with_nothing_set_the_sample_corpus_is_used(stub: Stub, tmp_path: Path) 
     assert value(arguments, "--tokenizer") == str(sample / "tokenizer")
     assert value(arguments, "--preset") == "tiny"
     assert value(arguments, "--save") == str(tmp_path / "copy" / "runs" / "sample-tiny")
+    assert value(arguments, "--global-batch-size") == batch
 
 
 # ---- exit statuses and signals, without training ----

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.finetuning.archives import shared_folder, unpack
 from tests.launch.launches import REPOSITORY, clean_environment, write_program
 
 QUICKSTART = REPOSITORY / "launch" / "quickstart.sh"
@@ -73,9 +74,42 @@ def test_a_benchmark_of_other_sizes_is_taken_and_said_to_be(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("body", "ranks"),
-    [("exit 9", "[ranks 2 on cpu all]"), ("echo 'GPU 0: H100'", "[ranks  on  all]")],
+    ("body", "visible", "ranks"),
+    [
+        ("exit 9", None, "[ranks 2 on cpu all]"),
+        ("echo 'GPU 0: H100'", None, "[ranks  on  0]"),
+        ("for i in 0 1 2; do echo GPU $i: H100; done", None, "[ranks  on  0,1]"),
+        ("for i in 0 1 2; do echo GPU $i: H100; done", "2,1", "[ranks  on  2,1]"),
+        ("for i in $(seq 0 6); do echo GPU $i: H100; done", None, "[ranks  on  0,1,2,3]"),
+    ],
 )
-def test_ranks_are_the_gpus_that_answer_or_two_cpu_ranks(tmp_path: Path, body: str, ranks: str) -> None:
+def test_ranks_are_gpus_that_divide_the_batch_or_two_cpu_ranks(
+    tmp_path: Path, body: str, visible: str | None, ranks: str
+) -> None:
     write_program(tmp_path / "bin" / "nvidia-smi", f"#!/bin/sh\n{body}\n")
-    assert ranks in quickstart(tmp_path, OUTPUT="out")[1]
+    given = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert ranks in quickstart(tmp_path, OUTPUT="out", **given)[1]
+
+
+def test_other_settings_in_the_same_folder_are_refused_with_a_cure(tmp_path: Path) -> None:
+    quickstart(tmp_path, OUTPUT="out", TRAIN_ITERS="2")
+    quickstart(tmp_path, OUTPUT="out", TRAIN_ITERS="2", EPOCHS="3")
+    said, asked = quickstart(tmp_path, status=1, OUTPUT="out", TRAIN_ITERS="3")
+    assert said.startswith(f"error: {tmp_path}/out was made with PUBMED=") and said.count("\n") == 1
+    assert "TRAIN_ITERS=2, not PUBMED=" in said and said.endswith("; give another OUTPUT=FOLDER or remove it\n")
+    assert "sample_data" not in asked
+    assert "--train-iters 3 " in quickstart(tmp_path, OUTPUT="other", TRAIN_ITERS="3")[1]
+
+
+@pytest.mark.slow
+def test_on_real_files_it_ends_with_a_row_of_the_published_split(tmp_path: Path) -> None:
+    benchmark = unpack("ner/biobert_BC5CDR-chem.tar.xz", tmp_path / "benchmark")
+    variables = {"PUBMED": str(shared_folder("pubmed_xml/baseline")), "BENCHMARK": str(benchmark)}
+    variables |= {"OUTPUT": str(tmp_path / "out"), "TRAIN_ITERS": "20", "EPOCHS": "1"}
+    result = subprocess.run(
+        ["bash", QUICKSTART], env=clean_environment(**variables), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (row,) = (line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if "BC5CDR" in line)
+    assert row.startswith("| BC5CDR chemical | quickstart |") and "4,560 / 4,581 / 4,797 sentences" in row
+    assert "nonstandard" not in row and "marked nonstandard" not in result.stdout
