@@ -23,14 +23,17 @@ environment_fail() {
     exit 1
 }
 
-# Prints the first Python of at least 3.11 on the PATH.
+# Prints a Python on the PATH: one of 3.11 to 3.13, for which all packages are built, or else a later one.
 environment_find_python() {
-    local candidate
-    for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
-            command -v "$candidate"
-            return
-        fi
+    local candidate newest
+    for newest in 13 99; do
+        for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
+            if "$candidate" -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $newest))" \
+                >/dev/null 2>&1; then
+                command -v "$candidate"
+                return
+            fi
+        done
     done
     environment_fail "no Python 3.11 or later was found on the PATH; install one, or set PYTHON=path to one that" \
         "has the packages of requirements.txt."
