@@ -2,7 +2,7 @@
 # The Python environment of this repository, made when it is missing and reused when it is there.
 #
 #   bash launch/environment.sh [tests]        makes it; `tests` also installs tests/requirements.txt
-#   source launch/environment.sh              in a script, and then: prepare_environment [tests]
+#   source launch/environment.sh              in a script, and then: prepare_environment [tests], or has_gpu
 #
 # prepare_environment does this, and sets PYTHON, PATH, PYTHONPATH and the caches for what follows in the script:
 #   1. PYTHON=path given: that environment is used as it is. Its torch is checked and never replaced, and missing
@@ -23,14 +23,17 @@ environment_fail() {
     exit 1
 }
 
-# Prints the first Python of at least 3.11 on the PATH.
+# Prints a Python on the PATH: one of 3.11 to 3.13, for which all packages are built, or else a later one.
 environment_find_python() {
-    local candidate
-    for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
-            command -v "$candidate"
-            return
-        fi
+    local candidate newest
+    for newest in 13 99; do
+        for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
+            if "$candidate" -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $newest))" \
+                >/dev/null 2>&1; then
+                command -v "$candidate"
+                return
+            fi
+        done
     done
     environment_fail "no Python 3.11 or later was found on the PATH; install one, or set PYTHON=path to one that" \
         "has the packages of requirements.txt."
@@ -42,12 +45,14 @@ environment_check_compiler() {
             "(Debian, Ubuntu: apt install g++) or set CXX=path."
 }
 
+# Whether this machine has an NVIDIA GPU that answers: the program alone is there on login nodes, too.
+has_gpu() { [[ "$(nvidia-smi -L 2>/dev/null || true)" == GPU* ]]; }
+
 # Prints which build of torch this machine wants: cpu or cuda.
 environment_wanted_torch() {
-    local build="${TORCH_BUILD:-}" gpus=""
+    local build="${TORCH_BUILD:-}"
     if [[ -z $build ]]; then
-        gpus="$(nvidia-smi -L 2>/dev/null || true)"
-        [[ $gpus == GPU* ]] && build=cuda || build=cpu
+        has_gpu && build=cuda || build=cpu
     fi
     [[ $build == cpu || $build == cuda ]] || environment_fail "TORCH_BUILD is '$build'; it must be cpu or cuda."
     printf '%s' "$build"

@@ -16,13 +16,13 @@
 # A stage that is done, with the same command on the same input, is not done again, wherever its tasks ran; one that was
 # killed goes on, task by task. Run the same command again after whatever happened: the result is the same to the byte.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)" # no cd: paths, those in flags too, are the caller's
 
-PYTHON="${PYTHON:-.venv/bin/python}"
+PYTHON="${PYTHON:-$root/.venv/bin/python}"
 OUTPUT="${OUTPUT:?set OUTPUT to the folder to write}"
 ENGINE="${ENGINE:-local}"
 WORKERS="${WORKERS:-$(nproc)}"
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-true}"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-true}"
 read -ra pubmed <<<"${PUBMED:-}"
 read -ra pmc <<<"${PMC:-}"
 read -ra records <<<"${RECORDS:-}"

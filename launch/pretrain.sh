@@ -26,6 +26,8 @@ beside=$(dirname "$PYTHON")
 if [ -x "$beside/ninja" ] && [ "$(command -v ninja)" != "$beside/ninja" ]; then
     PATH="$(cd "$beside" && pwd):$PATH"
 fi
+# shellcheck source=launch/environment.sh
+source "$ROOT/launch/environment.sh" # has_gpu
 export PYTHON PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
 # DeepSpeed compiles its small C++ operators once; launch/environment.sh has put them here.
@@ -73,6 +75,10 @@ if ! given --data-path "$@" && [ -z "${DATA_PATH:-}" ]; then
     # The sample corpus: a model for it, and a run of a minute, unless said otherwise.
     DATA_PATH="$SAMPLE/corpus" TOKENIZER="${TOKENIZER:-$SAMPLE/tokenizer}" PRESET="${PRESET:-tiny}"
     TRAIN_ITERS="${TRAIN_ITERS:-200}" SPLIT="${SPLIT:-90,9,1}"
+    ranks="${WORLD_SIZE:-1}"
+    if [ "$PRESET" = tiny ] && [ $((16 % ranks)) != 0 ]; then # the samples of a step are shared out evenly
+        GLOBAL_BATCH_SIZE="${GLOBAL_BATCH_SIZE:-$(((16 + ranks - 1) / ranks * ranks))}"
+    fi
     SAVE="${SAVE:-$ROOT/runs/sample-$(value_of --preset --preset "$PRESET" "$@")}"
 fi
 PRESET=$(value_of --preset --preset "${PRESET:-small}" "$@")
@@ -133,14 +139,14 @@ if is_rank; then
     [ -n "${TORCHELASTIC_RUN_ID:-}" ] && unset OMP_NUM_THREADS
     threads="${THREADS_PER_RANK:-${OMP_NUM_THREADS:-$(cores_of_a_rank)}}"
     export OMP_NUM_THREADS="$((threads > 1 ? threads : 1))"
-    if [ -n "${CROSS_SIZE:-}" ] && [ "${WORLD_SIZE:-}" = 1 ] && ! command -v nvidia-smi >/dev/null; then
+    if [ -n "${CROSS_SIZE:-}" ] && [ "${WORLD_SIZE:-}" = 1 ] && ! has_gpu; then
         echo "DeepSpeed found one device (without GPUs it counts NUMA nodes); LOCAL_SIZE=2 deepspeed ... gives two ranks"
     fi
     exec "$PYTHON" -u -m pretraining.train "${ARGS[@]}"
 fi
 
 # ---- outside: start DeepSpeed, pass signals on, tell the truth about how it ended ------------------------------------
-if ! command -v nvidia-smi >/dev/null; then
+if ! has_gpu; then
     export LOCAL_SIZE="${LOCAL_SIZE:-2}" DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"
 fi
 PRETRAINING_RUN_ID="$$-$(date +%s)"

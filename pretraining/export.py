@@ -4,7 +4,7 @@
 
 Steps: (1) find and verify the checkpoint; (2) rename its fp32 weights (hf_weights.py); (3) write `discriminator/`
 and `generator/` with config, tokenizer and safetensors under temporary names; (4) load them again with transformers
-alone and compare their logits, on padded text, with ours, unpadded; (5) rename. `--objective mlm` gives
+alone and compare their logits, on padded text of two segments, with ours, unpadded; (5) rename. `--objective mlm` gives
 `masked_language_model/`.
 """
 
@@ -39,7 +39,10 @@ PROBE_TEXT = (
 
 
 def probe_batch(tokenizer_folder: Path, sentences: list[str], longest: int) -> MaskedBatch:
-    """An unpadded batch of these sentences, cut to `longest` word pieces, one segment each, every third one masked."""
+    """An unpadded batch of these sentences, cut to `longest` word pieces, every third one masked.
+
+    The second half of each is of the second segment, so that both rows of the table of types are compared.
+    """
     tokenizer, special = load_tokenizer(tokenizer_folder), special_tokens(load_tokenizer(tokenizer_folder))
     rows = [
         [special.cls, *encoding.ids[: longest - 2], special.sep]
@@ -48,11 +51,13 @@ def probe_batch(tokenizer_folder: Path, sentences: list[str], longest: int) -> M
     lengths = [len(row) for row in rows]
     ids = torch.tensor([token for row in rows for token in row])
     positions = torch.arange(1, len(ids), 3)
+    places = torch.cat([torch.arange(length) for length in lengths])
+    middles = torch.cat([torch.full((length,), length // 2) for length in lengths])
     return MaskedBatch(
         input_ids=ids,
         generator_ids=ids.index_fill(0, positions, special.mask),
-        token_type_ids=torch.zeros_like(ids),
-        position_ids=torch.cat([torch.arange(length) for length in lengths]),
+        token_type_ids=(places >= middles).long(),
+        position_ids=places,
         cu_seqlens=torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32),
         masked_positions=positions,
         replacement_uniforms=torch.zeros(len(positions), dtype=torch.float64),
@@ -84,11 +89,13 @@ def their_logits(folder: Path, half: str, batch: MaskedBatch) -> torch.Tensor:
         raise ValueError(f"transformers does not load {folder} cleanly: {wrong}")
     pad = model.config.pad_token_id
     ids = batch.input_ids if half == DISCRIMINATOR else batch.generator_ids
-    rows = ids.split(batch.lengths)
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-    real = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+
+    def padded(values: torch.Tensor, padding: int = 0) -> torch.Tensor:
+        return nn.utils.rnn.pad_sequence(values.split(batch.lengths), batch_first=True, padding_value=padding)
+
+    real, types = padded(torch.ones_like(ids)), padded(batch.token_type_ids)
     with torch.no_grad():
-        return model.eval()(input_ids=padded, attention_mask=real).logits[real.bool()]
+        return model.eval()(padded(ids, pad), attention_mask=real, token_type_ids=types).logits[real.bool()]
 
 
 def write_half(folder: Path, half: str, weights: dict[str, torch.Tensor], settings: dict) -> None:
@@ -99,6 +106,21 @@ def write_half(folder: Path, half: str, weights: dict[str, torch.Tensor], settin
     config.save_pretrained(folder)
     weights = {name: tensor.contiguous() for name, tensor in weights.items()}
     safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def replace_folders(staged: list[tuple[Path, Path]]) -> None:
+    """Give (staged folder, final name) of every half its name.
+
+    Earlier folders are all set aside first: after a kill a half is missing, and never a new one beside an older one.
+    """
+    earlier = []
+    for staging, final in staged:
+        if final.exists():
+            earlier.append(final.rename(staging.with_suffix(".old")))
+    for staging, final in staged:
+        os.replace(staging, final)
+    for folder in earlier:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def restore_objective(folder: Path) -> tuple[Config, nn.Module, Path]:
@@ -138,9 +160,7 @@ def export(load: str, output: Path, sentences: list[str]) -> list[tuple[Path, fl
                     f"{half}: logits of the exported model differ by {difference:.1e}; nothing was written"
                 )
             results.append((output / half, difference))
-        for staging, final in staged:
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(staging, final)
+        replace_folders(staged)
     finally:
         for staging, _ in staged:
             shutil.rmtree(staging, ignore_errors=True)

@@ -144,9 +144,11 @@ def read_half(folder: Path, settings: dict[str, Any]) -> Weights:
     for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
                  "intermediate_size", "max_position_embeddings"):  # fmt: skip
         if theirs.get(name) != settings[name]:
+            cure = "give the preset and sizes of the published model"
+            if folder.name == GENERATOR and name == "hidden_size":  # the discriminator's, read before, is right
+                cure = "give --generator-size, its width as a fraction of the discriminator's (1 where they are equal)"
             raise ValueError(
-                f"--init-from: {config_path} has {name} {theirs.get(name)} and this model {settings[name]}; "
-                "give the preset and sizes of the published model"
+                f"--init-from: {config_path} has {name} {theirs.get(name)} and this model {settings[name]}; {cure}"
             )
     try:
         return safetensors.torch.load_file(weights_path)

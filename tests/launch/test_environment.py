@@ -4,6 +4,7 @@ Installing for real takes minutes and the network; here a stand-in for Python no
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,28 @@ def test_a_failing_pip_is_one_sentence_and_leaves_no_stamp(copy_of_repository: P
     assert result.stderr.splitlines()[-1].startswith("error: pip could not install torch==2.13.0")
     (copy_of_repository / "pip-fails").unlink()
     assert "venv" in steps(copy_of_repository)
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ({"python3": "3, 14", "python3.12": "3, 12"}, "python3.12"),
+        ({"python3": "3, 12", "python3.13": "3, 13"}, "python3"),
+        ({"python3": "3, 10", "python3.14": "3, 14"}, "python3.14"),  # better than none
+    ],
+)
+def test_a_python_of_the_tested_versions_comes_first(
+    repository: Path, tmp_path: Path, there: dict[str, str], found: str
+) -> None:
+    for name, version in there.items():
+        code = f"import sys; sys.version_info = ({version}, 0)\\n"
+        (tmp_path / name).write_text(f"#!/bin/bash\nexec {sys.executable} -c $'{code}'\"$2\"\n")
+        (tmp_path / name).chmod(0o755)
+    for program in ("bash", "dirname"):
+        (tmp_path / program).symlink_to(shutil.which(program))
+    command = f"source {repository}/launch/environment.sh && environment_find_python"
+    result = subprocess.run(["bash", "-c", command], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert result.stdout == f"{tmp_path / found}\n", result.stderr
 
 
 def test_no_python_no_compiler(copy_of_repository: Path) -> None:

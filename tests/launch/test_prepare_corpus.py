@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pretraining.corpus.documents import read_documents
-from tests.launch.launches import REPOSITORY
+from tests.launch.launches import REPOSITORY, write_program
 from tests.launch.test_slurm import slurm  # noqa: F401
 
 SCRIPT = REPOSITORY / "launch" / "prepare_corpus.sh"
@@ -206,3 +206,12 @@ def test_on_a_real_slurm_every_stage_writes_the_same(
 def test_mistakes_are_one_sentence(xml: Path, variables: dict[str, str], says: str) -> None:
     result = prepare(xml, status=1, **variables)
     assert result.stderr == says
+
+
+def test_paths_are_those_of_the_folder_that_it_is_called_in(xml: Path) -> None:
+    reader = f'#!/bin/bash\ncase "$*" in *corpus.pubmed*) exec "{sys.executable}" "$@" ;; esac\necho "$*" && exit 3\n'
+    named = {"PUBMED": "xml", "OUTPUT": "out", "PYTHON": str(write_program(xml / "bin" / "python", reader))}
+    command = ["bash", SCRIPT, "--removed", "removed"]
+    result = subprocess.run(command, env=variables_of(xml, **named), cwd=xml, capture_output=True, text=True)
+    assert result.returncode == 3 and (xml / "out" / "pubmed" / "manifest.json").is_file(), result.stderr
+    assert "--input out/pubmed --output out/filtered --removed removed" in result.stdout

@@ -109,6 +109,18 @@ def test_any_other_process_starts_the_launcher(stub: Stub, tmp_path: Path, varia
 
 
 @pytest.mark.parametrize(
+    ("body", "ranks"),
+    [("exit 9", "2"), ("echo 'No devices found.'", "2"), ("echo 'GPU 0: H100'; echo 'GPU 1: H100'", None)],
+)
+def test_a_gpu_is_one_that_answers(stub: Stub, tmp_path: Path, body: str, ranks: str | None) -> None:
+    program = write_program(tmp_path / "bin" / "nvidia-smi", f"#!/bin/sh\n{body}\n")
+    environment = stub.environment(PATH=f"{program.parent}:{os.environ['PATH']}")
+    environment.pop("LOCAL_SIZE", None)
+    run(["bash", PRETRAIN], environment, tmp_path)
+    assert stub.ranks()[0]["environment"].get("LOCAL_SIZE") == ranks
+
+
+@pytest.mark.parametrize(
     ("variables", "threads"),
     [
         ({"LOCAL_WORLD_SIZE": "1"}, CORES),
@@ -189,6 +201,7 @@ def test_folders_of_a_run(stub: Stub, tmp_path: Path, flags: list[str], save: st
 def copy_of_launch(root: Path) -> Path:
     """launch/pretrain.sh in a checkout of its own, in which nothing has been made yet."""
     (root / "launch").mkdir(parents=True)
+    shutil.copy2(PRETRAIN.parent / "environment.sh", root / "launch")
     return Path(shutil.copy2(PRETRAIN, root / "launch" / "pretrain.sh"))
 
 
@@ -206,12 +219,13 @@ def test_without_a_corpus_one_sentence_says_what_to_set(stub: Stub, tmp_path: Pa
     assert stub.launcher() is None and stub.ranks() == []
 
 
-def test_with_nothing_set_the_sample_corpus_is_used(stub: Stub, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ranks", "batch"), [("1", None), ("2", None), ("3", "18"), ("6", "18"), ("7", "21")])
+def test_with_nothing_set_the_sample_corpus_is_used(stub: Stub, tmp_path: Path, ranks: str, batch: str | None) -> None:
     copy = copy_of_launch(tmp_path / "copy")
     sample = tmp_path / "copy" / "runs" / "quickstart"
     sample.mkdir(parents=True)
     (sample / "corpus.json").touch()
-    environment = stub.environment(RANK="0", WORLD_SIZE="1")
+    environment = stub.environment(RANK="0", WORLD_SIZE=ranks)
     del environment["DATA_PATH"]
     run(["bash", copy], environment, tmp_path)
     arguments = stub.ranks()[0]["arguments"]
@@ -219,6 +233,7 @@ def test_with_nothing_set_the_sample_corpus_is_used(stub: Stub, tmp_path: Path) 
     assert value(arguments, "--tokenizer") == str(sample / "tokenizer")
     assert value(arguments, "--preset") == "tiny"
     assert value(arguments, "--save") == str(tmp_path / "copy" / "runs" / "sample-tiny")
+    assert value(arguments, "--global-batch-size") == batch
 
 
 # ---- exit statuses and signals, without training ----

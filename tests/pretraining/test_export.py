@@ -1,6 +1,7 @@
 """Checkpoint -> Hugging Face folders: loaded by transformers alone, proved by logits, back again bitwise."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,7 @@ def test_transformers_alone_gives_our_logits_on_padded_text(tmp_path: Path) -> N
     run, config, objective = trained_run(tmp_path)
     export(str(run), tmp_path / "out", SENTENCES)
     batch = probe_batch(Path(config.data.tokenizer), SENTENCES, 512)
+    batch = batch._replace(token_type_ids=torch.zeros_like(batch.input_ids))
     folder = tmp_path / "out" / "discriminator"
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     encoded = tokenizer(SENTENCES, padding=True, return_tensors="pt")
@@ -81,7 +83,8 @@ def test_fill_mask_works_on_the_generator(tmp_path: Path) -> None:
     text = "w1 [MASK] w3 w4"
     answers = fill(text, top_k=5)
     batch = probe_batch(Path(config.data.tokenizer), ["w1 w2 w3 w4"], 512)
-    batch = batch._replace(generator_ids=batch.input_ids.index_fill(0, torch.tensor([2]), 4))
+    masked = batch.input_ids.index_fill(0, torch.tensor([2]), 4)
+    batch = batch._replace(generator_ids=masked, token_type_ids=torch.zeros_like(masked))
     expected = our_logits(objective, "generator", batch)[2].softmax(-1).topk(5)
     assert [answer["token"] for answer in answers] == expected.indices.tolist()
     assert [answer["score"] for answer in answers] == pytest.approx(expected.values.tolist(), rel=1e-4)
@@ -111,9 +114,12 @@ def test_mlm_is_written_as_one_folder(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), objective.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(
+    "name", ["electra.encoder.layer.1.attention.self.key.weight", "electra.embeddings.token_type_embeddings.weight"]
+)
 @pytest.mark.parametrize("half", ["discriminator", "generator"])
 def test_a_difference_of_logits_is_an_error_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: str, name: str
 ) -> None:
     run, _, _ = trained_run(tmp_path)
     faithful = export_module.to_hugging_face
@@ -121,8 +127,8 @@ def test_a_difference_of_logits_is_an_error_and_nothing_is_written(
     def wrong(ours: dict, encoder: str, *rest) -> dict:
         theirs = faithful(ours, encoder, *rest)
         if encoder == {"discriminator": "encoder", "generator": "generator"}[half]:
-            name = "electra.encoder.layer.1.attention.self.key.weight"
-            theirs[name] = theirs[name] * 1.01
+            theirs[name] = theirs[name].clone()
+            theirs[name][1] *= 1.5  # the second row, which of the types is that of the second segment
         return theirs
 
     monkeypatch.setattr(export_module, "to_hugging_face", wrong)
@@ -147,6 +153,31 @@ def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out" / "generator" / "old").touch()
     export(str(run), tmp_path / "out", SENTENCES)
     assert not (tmp_path / "out" / "generator" / "old").exists()
+
+
+@pytest.mark.parametrize("renamed", [0, 1])
+def test_a_kill_between_the_halves_leaves_none_beside_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: int
+) -> None:
+    run, _, _ = trained_run(tmp_path)
+    for half in ("discriminator", "generator"):
+        (tmp_path / "out" / half).mkdir(parents=True)
+        (tmp_path / "out" / half / "old").touch()
+    renames, replace = [], os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target).parent == tmp_path / "out":
+            if len(renames) == renamed:
+                raise KeyboardInterrupt
+            renames.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(export_module.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(str(run), tmp_path / "out", SENTENCES)
+    shown = [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
+    assert [path.name for path in shown] == renames == ["discriminator"][:renamed]
+    assert not any((path / "old").exists() for path in shown)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -152,10 +152,33 @@ def test_another_size_is_refused(published: tuple[Path, Config, nn.Module], sett
 
 
 def test_a_generator_of_another_fraction_is_refused(published: tuple[Path, Config, nn.Module]) -> None:
-    """As the published small one, whose generator is as wide as the discriminator."""
     folder, config, _ = published
     other = tiny_config(tokenizer=config.data.tokenizer, generator_size=1.0)
-    refused(folder, other, "generator/config.json has hidden_size 32 and this model 64")
+    refused(
+        folder, other, "generator/config.json has hidden_size 32 and this model 64; give --generator-size, its width"
+    )
+
+
+def test_a_generator_as_wide_as_its_discriminator_needs_generator_size_1(tmp_path: Path) -> None:
+    """As Google's small one, in the sizes of `small` but for the layers, written by transformers itself."""
+    tokenizer = str(make_tokenizer(tmp_path / "tokenizer"))
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "embedding_size": 128}
+    settings = transformers.ElectraConfig(vocab_size=VOCAB_SIZE, num_hidden_layers=2, **sizes)
+    discriminator, generator = transformers.ElectraForPreTraining(settings), transformers.ElectraForMaskedLM(settings)
+    generator.electra.embeddings.load_state_dict(discriminator.electra.embeddings.state_dict())
+    for half, model in (("discriminator", discriminator), ("generator", generator)):
+        model.save_pretrained(tmp_path / "published" / half)
+        save_tokenizer_files(tokenizer, tmp_path / "published" / half)
+    ours = {"num_layers": 2, "hidden_size": 256, "num_attention_heads": 4, "ffn_hidden_size": 1024}
+    ours |= {"embedding_size": 128, "tokenizer": tokenizer}
+    refused(
+        tmp_path / "published", tiny_config(generator_size=0.25, **ours), r"256 and this model 64; .* \(1 where they"
+    )
+    config = tiny_config(generator_size=1.0, **ours)
+    objective = build_objective(config.model, VOCAB_SIZE, seed=0)
+    load_published_weights(str(tmp_path / "published"), objective, config, VOCAB_SIZE)
+    arrived = dict(objective.named_parameters())["generator.layers.1.ffn_in.weight"]
+    assert torch.equal(arrived, generator.electra.encoder.layer[1].intermediate.dense.weight)
 
 
 @pytest.mark.parametrize("missing", ["electra.encoder.layer.1.output.dense.bias", "generator_lm_head.bias"])

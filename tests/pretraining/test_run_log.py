@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,20 @@ def test_numbers_that_json_has_not_are_null(tmp_path: Path, value: float) -> Non
     log.close()
     (row,) = read_rows(tmp_path / METRICS)
     assert row["loss"] == 2.0 and row["gradient_norm"] is None
+
+
+def test_on_a_terminal_a_bar_counts_the_steps_below_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    log = RunLog(tmp_path, tmp_path / "tensorboard", 0, 3, 10)
+    log.advance()
+    log.say("a word")
+    log.advance()
+    assert log.bar.n == 5
+    log.close()
+    output, bar = capsys.readouterr()
+    assert output == "a word\n" and "5/10" in bar
 
 
 def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
