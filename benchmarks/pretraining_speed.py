@@ -9,7 +9,7 @@
    take turns, --rounds times, one optimizer step each, on the same samples (pretraining_speed_ways.py: what a step is).
 4. A table of medians, best first, and as the last line one JSON object: `ratio` is ours over the best peer, both from
    the same turns; `gemm_share` is our share of the rate of 2.; `loader_ratio` is how many times as fast as our model
-   the loader alone makes batches; `rows`; `left_out` names what the time did not allow.
+   the loader alone makes batches; `rows`; `left_out` names what the time did not allow, `failed` what broke, and why.
 
 Real word pieces are all but padding. FLOPs are those of matrix products that the work needs (pretraining/plan.py:
 backward twice the forward, heads at masked positions only, attention by the sum of squared lengths), the same for all.
@@ -166,12 +166,17 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ours = make_way(setting, config, options.vocab_size, device), Variant(setting, "none", options.our_micro_batch)
     precisions = dict.fromkeys([options.our_precision, *([] if options.no_peers else options.precision)])
     rates = {name: [measure_peak_flops(device, DTYPES[name], clock)] for name in precisions}
-    own, rows, ratios, left_out = Row(), {}, {}, []
+    own, rows, ratios, left_out, failed = Row(), {}, {}, [], {}
     for peer, variants in [] if options.no_peers else peer_settings(options):
         if time.monotonic() > deadline:
             left_out += [variant.name() for variant in variants]
             continue
-        measured = bench.run_group(ours, peer, variants)
+        try:
+            measured = bench.run_group(ours, peer, variants)
+        except Exception as error:  # of a compiler, of the memory: hours of measurements do not go with it
+            failed |= dict.fromkeys([variant.name() for variant in variants], first_line(error))
+            print(f"{' '.join(peer)} failed: {first_line(error)}", file=sys.stderr)
+            continue
         mine = measured.pop(ours[1])
         own.add(mine)
         rows |= measured
@@ -195,11 +200,17 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "gemm_flops": best_rates,
         "loader_ratio": bench.loader_rate(options.our_micro_batch) / own.rate(),
         "left_out": left_out,
+        "failed": failed,
         "rows": [
             row_numbers(variant, row, best_rates[variant.setting.precision], ratios.get(variant))
             for variant, row in sorted([(ours[1], own), *rows.items()], key=lambda pair: -pair[1].rate())
         ],
     }
+
+
+def first_line(error: Exception) -> str:
+    """Kind and first line of an error: a compiler's words are pages."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no words'])[0]}"
 
 
 def row_numbers(variant: Variant, row: Row, gemm_rate: float, ratio: float | None) -> dict[str, Any]:
@@ -277,6 +288,8 @@ def main(arguments: list[str] | None = None) -> None:
         options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{result['size']}, length {result['length']}, {result['device']}, commit {result['commit']}\n")
     print(table(result))
+    for name, reason in result["failed"].items():
+        print(f"\nfailed: {name}: {reason}")
     print(f"\nThe loader alone is {result['loader_ratio']:,.0f} times as fast as the model.")
     print(json.dumps(result))
 
