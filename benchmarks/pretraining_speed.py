@@ -7,9 +7,10 @@
 3. Peers one after another: Hugging Face {eager, sdpa} x {eager, compile} x {fp32, bf16 weights, autocast} x {padded to
    the longest, to the maximum} x micro-batch {8, 16, 32}. After a step to warm up, ours and the variants of a setting
    take turns, --rounds times, one optimizer step each, on the same samples (pretraining_speed_ways.py: what a step is).
-4. A table of medians, best first, and as the last line one JSON object: `ratio` is ours over the best peer, both from
-   the same turns; `gemm_share` is our share of the rate of 2.; `loader_ratio` is how many times as fast as our model
-   the loader alone makes batches; `rows`; `left_out` names what the time did not allow, `failed` what broke, and why.
+4. A table of medians, best first, with the memory of a step above what lies there between steps, and as the last line
+   one JSON object: `ratio` is ours over the best peer, both from the same turns; `gemm_share` is our share of the rate
+   of 2.; `loader_ratio` is how many times as fast as our model the loader alone makes batches; `rows`; `left_out`
+   names what the time did not allow, `failed` what broke, and why.
 
 Real word pieces are all but padding. FLOPs are those of matrix products that the work needs (pretraining/plan.py:
 backward twice the forward, heads at masked positions only, attention by the sum of squared lengths), the same for all.
@@ -31,11 +32,7 @@ from typing import Any
 import torch
 
 from benchmarks.pretraining_speed_data import VOCABULARY, open_text, steps
-from benchmarks.pretraining_speed_machine import (
-    PeakMemory,
-    clock_of,
-    describe_machine,
-)
+from benchmarks.pretraining_speed_machine import StepMemory, clock_of, describe_machine
 from benchmarks.pretraining_speed_ways import Setting, Variant, Way, check_finite, make_way, run_step
 from pretraining.batch import MaskedBatch
 from pretraining.config import PRESETS, Config
@@ -56,13 +53,13 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     flops: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
+    step_bytes: int = 0
 
     def add(self, other: "Row") -> None:
         """Take over the measurements of another row."""
         for name in ("seconds", "tokens", "samples", "flops"):
             getattr(self, name).extend(getattr(other, name))
-        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        self.step_bytes = max(self.step_bytes, other.step_bytes)
 
     def rate(self) -> float:
         """Real word pieces a second, the median of the steps."""
@@ -124,12 +121,14 @@ class Bench:
             ways |= dict.fromkeys(variants, way)
         streams = {variant: steps(self.samples, self.batch_size, variant.micro_batch) for variant in group}
         rows = {variant: Row() for variant in group}
-        peaks = PeakMemory(self.device)
+        memory = StepMemory(self.device)
         first: dict[Variant, float] = {}
-        for variant in group:  # to warm up: compilers, allocators, and who is worth repeating
-            peaks.reset()
+        for variant in (ours[1], *variants[:1]):  # compilers, and the optimizers' moments, which are no step's own
+            self.measure(ways[variant], variant, next(steps(self.samples, self.batch_size, variant.micro_batch)), None)
+        for variant in group:  # to warm up: allocators, and who is worth repeating
+            memory.reset()
             first[variant] = self.measure(ways[variant], variant, next(streams[variant]), None)
-            rows[variant].peak_bytes = peaks.read()
+            rows[variant].step_bytes = memory.read()
         for turn in range(self.rounds):
             for variant in group:
                 hopeless = variant is not ours[1] and first[variant] < HOPELESS * max(first[v] for v in variants)
@@ -221,7 +220,7 @@ def row_numbers(variant: Variant, row: Row, gemm_rate: float, ratio: float | Non
         "samples_per_second": row.samples_rate(),
         "model_flops": row.flops_rate(),
         "gemm_share": row.flops_rate() / gemm_rate,
-        "peak_bytes": row.peak_bytes,
+        "step_bytes": row.step_bytes,
         "steps": len(row.seconds),
         "ours_over_it": ratio,
     }
@@ -230,14 +229,14 @@ def row_numbers(variant: Variant, row: Row, gemm_rate: float, ratio: float | Non
 def table(result: dict[str, Any]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| way | word pieces/s | samples/s | GFLOP/s | of matrix products | peak GiB | steps | ours is faster by |",
+        "| way | word pieces/s | samples/s | GFLOP/s | of matrix products | step GiB | steps | ours is faster by |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["rows"]:
         faster = f"{row['ours_over_it']:.2f}" if row["ours_over_it"] else ""
         lines.append(
             f"| {row['name']} | {row['tokens_per_second']:,.0f} | {row['samples_per_second']:,.1f} "
-            f"| {row['model_flops'] / 1e9:,.1f} | {row['gemm_share']:.1%} | {row['peak_bytes'] / 2**30:.2f} "
+            f"| {row['model_flops'] / 1e9:,.1f} | {row['gemm_share']:.1%} | {row['step_bytes'] / 2**30:.2f} "
             f"| {row['steps']} | {faster} |"
         )
     return "\n".join(lines)
