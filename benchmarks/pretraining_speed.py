@@ -9,8 +9,8 @@
    take turns, --rounds times, one optimizer step each, on the same samples (pretraining_speed_ways.py: what a step is).
 4. A table of medians, best first, with the memory of a step above what lies there between steps, and as the last line
    one JSON object: `ratio` is ours over the best peer, both from the same turns; `gemm_share` is our share of the rate
-   of 2.; `loader_ratio` is how many times as fast as our model the loader alone makes batches; `rows`; `left_out`
-   names what the time did not allow, `failed` what broke, and why.
+   of 2.; `loader_ratio` is how many times as fast as our model the loader alone makes batches, the median of three
+   passes; `rows`; `left_out` names what the time did not allow, `failed` what broke, and why.
 
 Real word pieces are all but padding. FLOPs are those of matrix products that the work needs (pretraining/plan.py:
 backward twice the forward, heads at masked positions only, attention by the sum of squared lengths), the same for all.
@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.pretraining_speed_data import VOCABULARY, open_text, steps
+from benchmarks.pretraining_speed_data import VOCABULARY, loader_rate, open_text, steps
 from benchmarks.pretraining_speed_machine import StepMemory, clock_of, describe_machine
 from benchmarks.pretraining_speed_ways import Setting, Variant, Way, check_finite, make_way, run_step
 from pretraining.batch import MaskedBatch
@@ -41,7 +41,6 @@ from pretraining.meter import measure_peak_flops, synchronize
 from pretraining.plan_time import training_flops_per_token
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "autocast": torch.bfloat16}
-LOADER_STEPS = 30
 HOPELESS = 0.5  # a peer below this share of the best one so far is not repeated
 
 
@@ -103,14 +102,6 @@ class Bench:
             row.samples.append(len(lengths))
             row.flops.append(flops)
         return tokens / seconds
-
-    def loader_rate(self, micro_batch_size: int) -> float:
-        """Real word pieces a second of the loader alone: samples cut, masked and dealt, over LOADER_STEPS steps."""
-        stream = steps(self.samples, self.batch_size, micro_batch_size)
-        next(stream)
-        began = self.clock()
-        tokens = sum(len(batch.input_ids) for _ in range(LOADER_STEPS) for batch in next(stream))
-        return tokens / (self.clock() - began)
 
     def run_group(self, ours: tuple[Way, Variant], peer: Setting | None, variants: list[Variant]) -> dict[Variant, Row]:
         """Ours and the variants of one setting in turns. Returns their rows; ours under its own variant."""
@@ -197,7 +188,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ratio": min(ratios.values(), default=None),
         "gemm_share": own.flops_rate() / best_rates[options.our_precision],
         "gemm_flops": best_rates,
-        "loader_ratio": bench.loader_rate(options.our_micro_batch) / own.rate(),
+        "loader_ratio": loader_rate(samples, options.batch_size, options.our_micro_batch, clock) / own.rate(),
         "left_out": left_out,
         "failed": failed,
         "rows": [
