@@ -13,7 +13,6 @@ waits by asking again and again. Engines of one start leave tensors behind: star
 """
 
 import argparse
-import ctypes
 import itertools
 import statistics
 import tempfile
@@ -24,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.pretraining_speed_data import VOCABULARY, open_text
-from benchmarks.pretraining_speed_machine import PeakMemory, clock_of, describe_machine
+from benchmarks.pretraining_speed_machine import StepMemory, clock_of, describe_machine
 from pretraining import engine as engine_module
 from pretraining.batch import MaskedBatch
 from pretraining.config import PRESETS, Config
@@ -51,23 +50,14 @@ def make_engine(config: Config, file: Path) -> engine_module.Engine:
     return engine_module.initialize(objective, config.optimizer, merged, device)
 
 
-def give_memory_back() -> None:
-    """Let glibc return what was freed, so that a step's memory is not taken from what an engine before left."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
-
-
 def measure(
     engine: engine_module.Engine, batches: Iterator[list[MaskedBatch]], steps: int, clock_name: str
 ) -> tuple[float, float]:
     """(word pieces a second of all ranks, MiB that a step needs on this rank)."""
-    clock, memory, rates = clock_of(clock_name), PeakMemory(engine.device), []
+    clock, memory, rates = clock_of(clock_name), StepMemory(engine.device), []
     for step in range(steps + 1):
         if step == 1:  # the first one has warmed up
-            give_memory_back()
             memory.reset()
-            before = memory.read()
         mine = next(batches)
         synchronize(engine.device)
         began = clock()
@@ -79,7 +69,7 @@ def measure(
         if step:
             tokens, seconds = numbers.tolist()
             rates.append(tokens / (seconds / engine.world_size))
-    return statistics.median(rates), (memory.read() - before) / 2**20
+    return statistics.median(rates), memory.read() / 2**20
 
 
 def configuration(size: str, length: int, recompute: bool, micro: int, world_size: int) -> Config:

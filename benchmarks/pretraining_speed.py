@@ -7,9 +7,10 @@
 3. Peers one after another: Hugging Face {eager, sdpa} x {eager, compile} x {fp32, bf16 weights, autocast} x {padded to
    the longest, to the maximum} x micro-batch {8, 16, 32}. After a step to warm up, ours and the variants of a setting
    take turns, --rounds times, one optimizer step each, on the same samples (pretraining_speed_ways.py: what a step is).
-4. A table of medians, best first, and as the last line one JSON object: `ratio` is ours over the best peer, both from
-   the same turns; `gemm_share` is our share of the rate of 2.; `loader_ratio` is how many times as fast as our model
-   the loader alone makes batches; `rows`; `left_out` names what the time did not allow.
+4. A table of medians, best first, with the memory of a step above what lies there between steps, and as the last line
+   one JSON object: `ratio` is ours over the best peer, both from the same turns; `gemm_share` is our share of the rate
+   of 2.; `loader_ratio` is how many times as fast as our model the loader alone makes batches, the median of three
+   passes; `rows`; `left_out` names what the time did not allow, `failed` what broke, and why.
 
 Real word pieces are all but padding. FLOPs are those of matrix products that the work needs (pretraining/plan.py:
 backward twice the forward, heads at masked positions only, attention by the sum of squared lengths), the same for all.
@@ -30,12 +31,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.pretraining_speed_data import VOCABULARY, open_text, steps
-from benchmarks.pretraining_speed_machine import (
-    PeakMemory,
-    clock_of,
-    describe_machine,
-)
+from benchmarks.pretraining_speed_data import VOCABULARY, loader_rate, open_text, steps
+from benchmarks.pretraining_speed_machine import StepMemory, clock_of, describe_machine
 from benchmarks.pretraining_speed_ways import Setting, Variant, Way, check_finite, make_way, run_step
 from pretraining.batch import MaskedBatch
 from pretraining.config import PRESETS, Config
@@ -44,7 +41,6 @@ from pretraining.meter import measure_peak_flops, synchronize
 from pretraining.plan_time import training_flops_per_token
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "autocast": torch.bfloat16}
-LOADER_STEPS = 30
 HOPELESS = 0.5  # a peer below this share of the best one so far is not repeated
 
 
@@ -56,13 +52,13 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     flops: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
+    step_bytes: int = 0
 
     def add(self, other: "Row") -> None:
         """Take over the measurements of another row."""
         for name in ("seconds", "tokens", "samples", "flops"):
             getattr(self, name).extend(getattr(other, name))
-        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        self.step_bytes = max(self.step_bytes, other.step_bytes)
 
     def rate(self) -> float:
         """Real word pieces a second, the median of the steps."""
@@ -107,14 +103,6 @@ class Bench:
             row.flops.append(flops)
         return tokens / seconds
 
-    def loader_rate(self, micro_batch_size: int) -> float:
-        """Real word pieces a second of the loader alone: samples cut, masked and dealt, over LOADER_STEPS steps."""
-        stream = steps(self.samples, self.batch_size, micro_batch_size)
-        next(stream)
-        began = self.clock()
-        tokens = sum(len(batch.input_ids) for _ in range(LOADER_STEPS) for batch in next(stream))
-        return tokens / (self.clock() - began)
-
     def run_group(self, ours: tuple[Way, Variant], peer: Setting | None, variants: list[Variant]) -> dict[Variant, Row]:
         """Ours and the variants of one setting in turns. Returns their rows; ours under its own variant."""
         group = [ours[1], *variants]
@@ -124,12 +112,14 @@ class Bench:
             ways |= dict.fromkeys(variants, way)
         streams = {variant: steps(self.samples, self.batch_size, variant.micro_batch) for variant in group}
         rows = {variant: Row() for variant in group}
-        peaks = PeakMemory(self.device)
+        memory = StepMemory(self.device)
         first: dict[Variant, float] = {}
-        for variant in group:  # to warm up: compilers, allocators, and who is worth repeating
-            peaks.reset()
+        for variant in (ours[1], *variants[:1]):  # compilers, and the optimizers' moments, which are no step's own
+            self.measure(ways[variant], variant, next(steps(self.samples, self.batch_size, variant.micro_batch)), None)
+        for variant in group:  # to warm up: allocators, and who is worth repeating
+            memory.reset()
             first[variant] = self.measure(ways[variant], variant, next(streams[variant]), None)
-            rows[variant].peak_bytes = peaks.read()
+            rows[variant].step_bytes = memory.read()
         for turn in range(self.rounds):
             for variant in group:
                 hopeless = variant is not ours[1] and first[variant] < HOPELESS * max(first[v] for v in variants)
@@ -166,12 +156,17 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ours = make_way(setting, config, options.vocab_size, device), Variant(setting, "none", options.our_micro_batch)
     precisions = dict.fromkeys([options.our_precision, *([] if options.no_peers else options.precision)])
     rates = {name: [measure_peak_flops(device, DTYPES[name], clock)] for name in precisions}
-    own, rows, ratios, left_out = Row(), {}, {}, []
+    own, rows, ratios, left_out, failed = Row(), {}, {}, [], {}
     for peer, variants in [] if options.no_peers else peer_settings(options):
         if time.monotonic() > deadline:
             left_out += [variant.name() for variant in variants]
             continue
-        measured = bench.run_group(ours, peer, variants)
+        try:
+            measured = bench.run_group(ours, peer, variants)
+        except Exception as error:  # of a compiler, of the memory: hours of measurements do not go with it
+            failed |= dict.fromkeys([variant.name() for variant in variants], first_line(error))
+            print(f"{' '.join(peer)} failed: {first_line(error)}", file=sys.stderr)
+            continue
         mine = measured.pop(ours[1])
         own.add(mine)
         rows |= measured
@@ -193,13 +188,19 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ratio": min(ratios.values(), default=None),
         "gemm_share": own.flops_rate() / best_rates[options.our_precision],
         "gemm_flops": best_rates,
-        "loader_ratio": bench.loader_rate(options.our_micro_batch) / own.rate(),
+        "loader_ratio": loader_rate(samples, options.batch_size, options.our_micro_batch, clock) / own.rate(),
         "left_out": left_out,
+        "failed": failed,
         "rows": [
             row_numbers(variant, row, best_rates[variant.setting.precision], ratios.get(variant))
             for variant, row in sorted([(ours[1], own), *rows.items()], key=lambda pair: -pair[1].rate())
         ],
     }
+
+
+def first_line(error: Exception) -> str:
+    """Kind and first line of an error: a compiler's words are pages."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no words'])[0]}"
 
 
 def row_numbers(variant: Variant, row: Row, gemm_rate: float, ratio: float | None) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def row_numbers(variant: Variant, row: Row, gemm_rate: float, ratio: float | Non
         "samples_per_second": row.samples_rate(),
         "model_flops": row.flops_rate(),
         "gemm_share": row.flops_rate() / gemm_rate,
-        "peak_bytes": row.peak_bytes,
+        "step_bytes": row.step_bytes,
         "steps": len(row.seconds),
         "ours_over_it": ratio,
     }
@@ -219,14 +220,14 @@ def row_numbers(variant: Variant, row: Row, gemm_rate: float, ratio: float | Non
 def table(result: dict[str, Any]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| way | word pieces/s | samples/s | GFLOP/s | of matrix products | peak GiB | steps | ours is faster by |",
+        "| way | word pieces/s | samples/s | GFLOP/s | of matrix products | step GiB | steps | ours is faster by |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["rows"]:
         faster = f"{row['ours_over_it']:.2f}" if row["ours_over_it"] else ""
         lines.append(
             f"| {row['name']} | {row['tokens_per_second']:,.0f} | {row['samples_per_second']:,.1f} "
-            f"| {row['model_flops'] / 1e9:,.1f} | {row['gemm_share']:.1%} | {row['peak_bytes'] / 2**30:.2f} "
+            f"| {row['model_flops'] / 1e9:,.1f} | {row['gemm_share']:.1%} | {row['step_bytes'] / 2**30:.2f} "
             f"| {row['steps']} | {faster} |"
         )
     return "\n".join(lines)
@@ -277,6 +278,8 @@ def main(arguments: list[str] | None = None) -> None:
         options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{result['size']}, length {result['length']}, {result['device']}, commit {result['commit']}\n")
     print(table(result))
+    for name, reason in result["failed"].items():
+        print(f"\nfailed: {name}: {reason}")
     print(f"\nThe loader alone is {result['loader_ratio']:,.0f} times as fast as the model.")
     print(json.dumps(result))
 

@@ -1,11 +1,12 @@
-"""What the machine is and what it uses: clock, peak memory, device, commit.
+"""What the machine is and what it uses: clock, memory of a step, device, commit.
 
 No command of its own; see `python -m benchmarks.pretraining_speed --help`.
 
-Steps: `clock_of` is what time is read from; `PeakMemory` is the largest memory of a part of the run; `describe_machine`
-says what it ran on. The rate of matrix products is measured by pretraining/meter.py, as in a run.
+Steps: `clock_of` is what time is read from; `StepMemory` is what a step needs above what lies there between steps;
+`describe_machine` says what it ran on. The rate of matrix products is measured by pretraining/meter.py, as in a run.
 """
 
+import ctypes
 import platform
 import subprocess
 import sys
@@ -27,24 +28,34 @@ def clock_of(name: str) -> Callable[[], float]:
     return time.perf_counter if name == "wall" else lambda: time.process_time() / threads
 
 
-class PeakMemory:
-    """Largest memory of the device (GPU) or of the process (CPU) since the last `reset`, in bytes."""
+class StepMemory:
+    """Largest memory of the device (GPU) or of the process (CPU) above what lay there at the last `reset`, in bytes.
+
+    What lies there between steps, weights and moments of every network of the process, is not a step's own.
+    """
 
     def __init__(self, device: torch.device):
-        self.device = device
+        self.device, self.before = device, 0
 
     def reset(self) -> None:
         """Begin anew."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            return
-        try:
-            Path("/proc/self/clear_refs").write_text(CLEAR_PEAK)
-        except OSError:
-            pass  # some containers forbid it: the peak is then that of the whole run so far
+        else:
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim:  # so that a step's memory is not taken from what another one has left
+                trim(0)
+            try:
+                Path("/proc/self/clear_refs").write_text(CLEAR_PEAK)
+            except OSError:
+                pass  # some containers forbid it: read() then says by how much the peak of the whole run has grown
+        self.before = self._peak()
 
     def read(self) -> int:
         """Bytes."""
+        return self._peak() - self.before
+
+    def _peak(self) -> int:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         status = Path("/proc/self/status").read_text()

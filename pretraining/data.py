@@ -114,20 +114,33 @@ class Samples:
         keys = (epochs, indices + self.first_index)
         undivided = uniforms(self.seed, STREAM_ONE_SEGMENT, *keys) < self.one_segment_prob
         straddler_first = uniforms(self.seed, STREAM_STRADDLE, *keys) < 0.5
-        result = records["length"].astype(np.int64)
-        for row in np.flatnonzero(~undivided):
-            sentence, offset, length, target = records[row].item()
-            # A sentence has at least one word piece, so `length` sentences always cover the sample.
-            sentence_ends = (
-                np.cumsum(self.corpus.sentence_lengths[sentence : sentence + length], dtype=np.int64) - offset
-            )
-            middle = target // 2
-            straddler = int(np.searchsorted(sentence_ends, middle))  # the first sentence that reaches the middle
-            if straddler == 0 or (straddler < len(sentence_ends) and straddler_first[row]):
-                result[row] = min(int(sentence_ends[straddler]), length)
-            else:
-                result[row] = min(int(sentence_ends[straddler - 1]), length)
-        return result
+        length = records["length"].astype(np.int64)
+        # Places in the corpus, in word pieces: where a sample begins, and the middle that its first segment reaches.
+        begins = self.corpus.sentence_starts[records["sentence"]] + records["offset"]
+        straddlers, limits = self._straddlers(records, begins + records["target"] // 2)
+        before = (straddlers > records["sentence"]) & ((straddlers == limits) | ~straddler_first)
+        ends = self._sentence_ends(straddlers - before)
+        return np.where(undivided, length, np.minimum(ends - begins, length))
+
+    def _sentence_ends(self, sentences: np.ndarray) -> np.ndarray:
+        return self.corpus.sentence_starts[sentences] + self.corpus.sentence_lengths[sentences]
+
+    def _straddlers(self, records: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(first sentence of each sample that reaches the place, the sentence behind its last one), int64 each.
+
+        A binary search in all samples at once that reads no further than their own sentences, which on disk lie
+        together. A sentence has at least one word piece, so `length` sentences always cover the sample.
+        """
+        last = self.corpus.num_sentences
+        low = records["sentence"].astype(np.int64)
+        limits = np.minimum(low + records["length"], last)
+        high = limits.copy()
+        while (searching := low < high).any():
+            middle = (low + high) // 2
+            reached = self._sentence_ends(np.minimum(middle, last - 1)) >= places
+            high = np.where(searching & reached, middle, high)
+            low = np.where(searching & ~reached, middle + 1, low)
+        return low, limits
 
     def lengths(self, epochs: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(word pieces with special tokens, word pieces of the first segment without), int64 each."""

@@ -159,7 +159,7 @@ def recompute_activations(objective: nn.Module) -> None:
 
 
 class Vocabulary(nn.Linear):
-    """The generator's output layer; the multiple of columns is fused.py's."""
+    """The generator's output layer; the multiple of columns is softmax.py's."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """[M, E] -> [M, V], or a few columns of -inf more."""

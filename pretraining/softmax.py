@@ -1,4 +1,4 @@
-"""Everything that goes over the vocabulary: logits, the generator's loss and its samples, in one pass.
+"""Everything that goes over the vocabulary: logits, the generator's loss and its samples, from one softmax.
 
 Steps: (1) `vocabulary_logits` multiplies the hidden states of masked positions by the table of words; (2) the loss and
 its gradient need exp(logit - highest of the row), and so does a sample: `cross_entropy_and_sample` computes them once;
@@ -49,7 +49,7 @@ def softmax_weights(logits: torch.Tensor, highest: torch.Tensor) -> torch.Tensor
     return weights
 
 
-class _CrossEntropy(torch.autograd.Function):
+class _LossAndSample(torch.autograd.Function):
     """Summed cross-entropy whose backward pass is one product, and samples; see `cross_entropy_and_sample`."""
 
     @staticmethod
@@ -88,14 +88,14 @@ def cross_entropy_sum(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torc
     logits [M, V] in any floating type, targets int64 [M]. Equal to F.cross_entropy(reduction="sum") and argmax, which
     go over the logits twice as often: half precision is widened, the softmax and its gradient are one product each.
     """
-    return _CrossEntropy.apply(logits, targets, None, 1.0)[:2]
+    return _LossAndSample.apply(logits, targets, None, 1.0)[:2]
 
 
 def cross_entropy_and_sample(
     logits: torch.Tensor, targets: torch.Tensor, uniforms: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`cross_entropy_sum` of the logits and `sample_inverse_cdf` of logits / temperature, from one softmax at 1."""
-    return _CrossEntropy.apply(logits, targets, uniforms, temperature)
+    return _LossAndSample.apply(logits, targets, uniforms, temperature)
 
 
 def sample_inverse_cdf(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -8,19 +8,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import pretraining_speed
 from benchmarks.pretraining_speed import main, parse, peer_settings
 from benchmarks.pretraining_speed_data import made_up_lengths, open_text, steps
-from benchmarks.pretraining_speed_machine import PeakMemory, clock_of
-from benchmarks.pretraining_speed_ways import IGNORED, Setting, check_finite, make_way, padded_inputs, run_step
+from benchmarks.pretraining_speed_machine import StepMemory, clock_of
+from benchmarks.pretraining_speed_ways import IGNORED, Setting, Way, check_finite, make_way, padded_inputs, run_step
 from pretraining.config import Config
 from pretraining.meter import PRODUCT_SIZE, measure_peak_flops
+from tests.tiny import make_corpus
 
 TINY = ["--size", "tiny", "--length", "32", "--vocab-size", "300", "--batch-size", "4", "--our-micro-batch", "4"]
+ONE_PEER = ["--execution", "eager", "--precision", "fp32", "--micro-batch", "4", "--padding", "longest"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,6 +61,7 @@ def test_the_last_line_is_one_json_object_with_every_row(
     assert result == json.loads((tmp_path / "out.json").read_text())
     names = {row["name"] for row in result["rows"]}
     assert len(result["rows"]) == len(names) == 1 + 2 * 2 * 2
+    assert all(0 <= row["step_bytes"] < 200 * 2**20 for row in result["rows"])  # the process has four times as much
     assert "hf sdpa eager autocast longest 2" in names and not result["left_out"]
     rates = {row["name"]: row["tokens_per_second"] for row in result["rows"]}
     assert all(rate > 0 for rate in rates.values())
@@ -70,11 +75,47 @@ def test_the_last_line_is_one_json_object_with_every_row(
 
 
 def test_a_peer_that_the_time_does_not_allow_is_named(capsys: pytest.CaptureFixture) -> None:
-    peers = ["--execution", "eager", "--precision", "fp32", "--micro-batch", "4", "--padding", "longest"]
-    main([*TINY, *peers, "--rounds", "1", "--minutes", "0"])
+    main([*TINY, *ONE_PEER, "--rounds", "1", "--minutes", "0"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["left_out"] == ["hf eager eager fp32 longest 4", "hf sdpa eager fp32 longest 4"]
     assert result["ratio"] is None and len(result["rows"]) == 1
+
+
+def test_a_peer_that_breaks_is_named_and_the_others_go_on(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, small_products: None
+) -> None:
+    def make(setting: Setting, *arguments: Any) -> Way:
+        if setting.attention == "eager":
+            raise RuntimeError("out of memory\nand pages of words")
+        return make_way(setting, *arguments)
+
+    monkeypatch.setattr(pretraining_speed, "make_way", make)
+    main([*TINY, *ONE_PEER, "--attention", "eager", "sdpa", "--rounds", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    result, broken = json.loads(lines[-1]), "hf eager eager fp32 longest 4"
+    assert result["failed"] == {broken: "RuntimeError: out of memory"} and not result["left_out"]
+    assert f"failed: {broken}: RuntimeError: out of memory" in lines
+    assert {row["name"] for row in result["rows"]} == {"ours eager fp32 4", "hf sdpa eager fp32 longest 4"}
+    assert result["ratio"] > 0
+
+
+def test_ours_that_breaks_ends_the_run(monkeypatch: pytest.MonkeyPatch, small_products: None) -> None:
+    monkeypatch.setattr(pretraining_speed, "check_finite", lambda _, name: check_finite(float("nan"), name))
+    with pytest.raises(SystemExit, match="error: ours eager fp32 4: the loss is nan"):
+        main([*TINY, *ONE_PEER, "--attention", "sdpa", "--rounds", "1"])
+
+
+@pytest.mark.slow
+def test_compiled_ways_and_a_corpus_of_one_s_own_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture, small_products: None
+) -> None:
+    prefix, _ = make_corpus(tmp_path)
+    flags = ["--execution", "compile", "--attention", "sdpa", "--our-execution", "compile", "--corpus", str(prefix)]
+    main([*TINY, *ONE_PEER, *flags, "--vocab-size", "500", "--rounds", "1"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    names = {row["name"] for row in result["rows"]}
+    assert names == {"ours compile fp32 4", "hf sdpa compile fp32 longest 4"} and not result["failed"]
+    assert result["corpus"] == str(prefix) and result["ratio"] > 0
 
 
 def test_all_peers_of_the_issue_are_the_default() -> None:
@@ -137,11 +178,10 @@ def test_nonsense_has_no_speed() -> None:
 
 def test_the_machine_is_measured() -> None:
     assert measure_peak_flops(torch.device("cpu"), torch.float32, clock_of("processor"), repeats=1) > 1e8
-    peak = PeakMemory(torch.device("cpu"))
-    peak.reset()
-    before = peak.read()
+    before, memory = torch.ones(1 << 24), StepMemory(torch.device("cpu"))  # 64 MiB that lie there already
+    memory.reset()
     block = torch.ones(1 << 25)  # 128 MiB
-    assert peak.read() - before > 100 * 2**20 and block[0] == 1
+    assert 100 * 2**20 < memory.read() < 160 * 2**20 and block[0] == before[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -163,6 +203,7 @@ import sys
 for name in ("deepspeed", "transformers", "datatrove", "tokenizers", "apex"):
     sys.modules[name] = None
 import pretraining.model, pretraining.objectives, pretraining.fused
+from benchmarks import pretraining_speed
 from benchmarks.pretraining_speed import main
 main([*{arguments!r}, "--no-peers", "--rounds", "1"])
 """

@@ -1,6 +1,7 @@
 """Order, dealing, segments and micro-batches: the same on any number of ranks, and resumed from one integer."""
 
 import itertools
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -276,6 +277,19 @@ def test_a_run_resumed_at_a_step_sees_what_an_uninterrupted_one_sees(samples: Sa
     for ours, theirs in zip(resumed, uninterrupted, strict=True):
         assert [batch.index for batch in ours] == [1, 3, 5]
         assert all(map(same, ours, theirs))
+
+
+def test_the_next_step_is_prepared_before_it_is_asked_for(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, second, original = itertools.count(1), threading.Event(), samples.micro_batches
+
+    def micro_batches(*given) -> list[MaskedBatch]:
+        if next(made) == 2:
+            second.set()
+        return original(*given)
+
+    monkeypatch.setattr(samples, "micro_batches", micro_batches)
+    next(training_steps(samples, 0, BATCH, BATCH, [0]))
+    assert second.wait(10)
 
 
 def test_an_epoch_of_training_sees_every_sample_once(samples: Samples) -> None:

@@ -17,7 +17,7 @@ from pretraining.fused import (
     resolve_layer_norm,
 )
 from pretraining.objectives import build_objective
-from pretraining.softmax import cross_entropy_sum, sample_inverse_cdf
+from pretraining.softmax import cross_entropy_and_sample, sample_inverse_cdf
 from tests.full_batch import full_batch
 from tests.tiny import VOCAB_SIZE, tiny_config
 
@@ -59,21 +59,24 @@ def test_apex_layer_norm_equals_torch_s() -> None:
     assert resolve_layer_norm("cuda").name in ("apex", "torch")
 
 
-def test_cross_entropy_equals_torch_s_on_the_cpu() -> None:
+def test_loss_and_its_gradient_equal_torch_s_on_the_cpu() -> None:
     logits, targets = torch.randn(500, 30_522) * 4, torch.randint(30_522, (500,))
     reference, ours = logits.clone().requires_grad_(), logits.cuda().requires_grad_()
     expected = F.cross_entropy(reference, targets, reduction="sum")
     expected.backward()
-    loss, correct = cross_entropy_sum(ours, targets.cuda())
+    loss, correct, _ = cross_entropy_and_sample(ours, targets.cuda(), torch.rand(500, dtype=torch.float64).cuda(), 1.0)
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert correct.item() == (logits.argmax(-1) == targets).sum().item()
     assert (ours.grad.cpu() - reference.grad).abs().max() <= 1e-5
 
 
-def test_samples_equal_those_of_the_cpu() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_samples_equal_those_of_the_cpu(temperature: float) -> None:
     logits, uniforms = torch.randn(500, 30_522, dtype=torch.float64), torch.rand(500, dtype=torch.float64)
-    assert torch.equal(sample_inverse_cdf(logits.cuda(), uniforms.cuda()).cpu(), sample_inverse_cdf(logits, uniforms))
+    targets = torch.zeros(500, dtype=torch.int64)
+    _, _, ids = cross_entropy_and_sample(logits.cuda(), targets.cuda(), uniforms.cuda(), temperature)
+    assert torch.equal(ids.cpu(), sample_inverse_cdf(logits / temperature, uniforms))
 
 
 def test_dropout_zeroes_at_its_rate() -> None:
