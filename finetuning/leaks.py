@@ -32,6 +32,8 @@ SHORTEST = 40  # letters and digits; below, a sentence such as "The patient was 
 BLOCK_CHARACTERS = 1_000_000  # of a text file, searched at once
 WORD = re.compile(r"[^\W_]+")
 
+METHOD = 2  # what an older way of looking found is looked up anew: it missed documents
+
 Texts = dict[str, list[tuple[str, str]]]  # of each split (document id or "", text)
 
 
@@ -170,7 +172,7 @@ def guard(texts: Texts, corpus: Path | None, split: dict[str, Any], path: Path) 
     `split` are the records of the files that the texts are from, by which an older `path` is known to be of the
     same. Returns {"duplicates": ..., "corpus": None or ...}.
     """
-    asked = {"split": plain(split), "corpus_path": str(corpus), "corpus_bytes": corpus_bytes(corpus)}
+    asked = {"method": METHOD, "split": plain(split), "corpus_path": str(corpus), "corpus_bytes": corpus_bytes(corpus)}
     found = read_json(path) if path.exists() else {}
     if any(found.get(name) != value for name, value in asked.items()):
         # A benchmark of folds has no test split: all of it is test at some time.

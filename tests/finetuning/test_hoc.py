@@ -1,5 +1,7 @@
 """HoC from files to scores: by abstract, by sentence, document-level numbers by hand, predictions of anyone."""
 
+import json
+
 import pytest
 from sklearn.metrics import f1_score
 
@@ -7,6 +9,7 @@ from finetuning import hoc
 from finetuning.hoc_files import HALLMARKS
 from finetuning.text_inputs import Example
 from finetuning.text_labels import score_labels
+from tests.finetuning.test_leaks import ABSTRACT
 from tests.finetuning.text_samples import DATA, error_of, run, score, sizes_of, unpack, write_hoc, write_splits
 
 ORIGINAL = {"unit": None, "splits": None}
@@ -70,6 +73,18 @@ def test_predictions_of_anyone(tmp_path):
         with pytest.raises(ValueError) as refused:
             score(hoc, data, path, **ORIGINAL)
         assert message in str(refused.value)
+
+
+def test_abstracts_of_blurbs_files_are_found_in_the_corpus_by_their_text(tiny_model, tmp_path):
+    """A line's number is no PMID: neither record 1 nor the abstract under another id may mislead."""
+    names = [f"{split}_blurb.tsv" for split in ("train", "dev", "test")]
+    data = write_splits(tmp_path / "data", f"{ABSTRACT}\t7|8\nanother .\t10\n", names)
+    for name, text in (("in", f"A title.\n{ABSTRACT}"), ("out", "nothing of it")):
+        corpus = tmp_path / f"{name}.jsonl"
+        corpus.write_text(json.dumps({"id": "1" if name == "out" else "777", "text": text}) + "\n")
+        found = run(hoc, tiny_model, data, tmp_path / name, "--corpus", str(corpus))["leaks"]["corpus"]
+        assert (found["test_documents"], found["test_texts"]) == (0, 2)
+        assert found["seen_texts"] == (name == "in")
 
 
 def test_other_sizes_are_refused(tiny_model, tmp_path):
