@@ -35,6 +35,7 @@ from finetuning.text_inputs import Example, Layout, collate, layout_of, make_fea
 from finetuning.text_labels import (
     PROBLEMS,
     Settings,
+    always_one,
     check_labels,
     decode,
     loss,
@@ -148,6 +149,9 @@ def classification_task(
             examples["test"], decode(outputs, settings, scale), path
         ),
         predictions_suffix=settings.suffix,
+        collapse=lambda split, outputs: (
+            always_one(examples[split], decode(outputs, settings, scale), split) if settings.kind == "single" else None
+        ),
     )
 
 
