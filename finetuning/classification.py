@@ -9,10 +9,12 @@ labels are and how predictions are scored; `classification_task` makes the Task 
 2. the model is an encoder under a head (finetuning.text_heads);
 3. losses, predictions and scores are those of finetuning.text_labels.
 
-`predict_texts` does the same with new texts and a saved model.
+`predict_texts` does the same with new texts and a saved model; one that was trained on sentences, and whose record says
+so ("unit"), is shown the sentences of a text, and the labels of all of them are the text's.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,6 +37,7 @@ from finetuning.text_inputs import Example, Layout, collate, layout_of, make_fea
 from finetuning.text_labels import (
     PROBLEMS,
     Settings,
+    always_one,
     check_labels,
     decode,
     loss,
@@ -43,6 +46,7 @@ from finetuning.text_labels import (
     score_labels,
     targets,
 )
+from finetuning.words import sentence_places
 
 
 def with_tokens(tokenizer: PreTrainedTokenizerBase, tokens: tuple[str, ...]) -> dict[str, list[int]]:
@@ -148,6 +152,9 @@ def classification_task(
             examples["test"], decode(outputs, settings, scale), path
         ),
         predictions_suffix=settings.suffix,
+        collapse=lambda split, outputs: (
+            always_one(examples[split], decode(outputs, settings, scale), split) if settings.kind == "single" else None
+        ),
     )
 
 
@@ -175,6 +182,13 @@ def record_example(record: dict[str, Any], settings: Settings) -> Example:
         text, second = second, text
     spans = tuple((int(start), int(end)) for start, end in arguments) if arguments else None
     return Example(text, "", second, arguments=spans)
+
+
+def record_parts(record: dict[str, Any], settings: Settings, unit: str | None) -> list[Example]:
+    """What the model is shown of a record: itself, or its sentences one by one."""
+    whole = record_example(record, settings)
+    places = sentence_places(whole.text_a) if unit == "sentence" else []
+    return [replace(whole, text_a=whole.text_a[start:end], arguments=None) for start, end in places] or [whole]
 
 
 def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
@@ -207,7 +221,10 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     waiting = iter(records)
     with tqdm(desc="predict", unit=" texts", leave=False, disable=None) as bar:
         while chunk := list(islice(waiting, 64 * batch_size)):
-            features = make_features([record_example(one, settings) for one in chunk], tokenizer, layout)
-            for logits in predict(network, runner, features, config):
+            parts = [record_parts(one, settings, task.get("unit")) for one in chunk]
+            features = make_features([example for part in parts for example in part], tokenizer, layout)
+            outputs = iter(predict(network, runner, features, config))
+            for part in parts:  # of each label the highest: the labels of all sentences
+                logits = np.max([next(outputs) for _ in part], axis=0)
                 yield prediction(logits, settings, tuple(task["scale"]))
             bar.update(len(chunk))

@@ -7,7 +7,8 @@ Used by finetuning.entity_files; nothing to run here. What is read as it is:
   the file has no tab;
 - every scheme of finetuning.tags;
 - `-DOCSTART-` lines, with the document's id in brackets or without, and `###MEDLINE:id` lines (the original
-  JNLPBA): a document begins there, and they are no sentence;
+  JNLPBA, whose numbers are MEDLINE's own and no PMIDs: the document is called `MEDLINE:id`): a document begins
+  there, and they are no sentence;
 - a last sentence with or without a blank line after it, CRLF, a byte order mark, gzip and xz.
 
 1. Read the lines of every split.
@@ -27,7 +28,7 @@ from typing import Any
 
 from finetuning.tags import as_iob2, first_fault, split_tag
 
-DOCUMENT_LINE = re.compile(r"(?:-DOCSTART-(?:\s+\((?P<id>[^)]*)\))?|###MEDLINE:(?P<medline>\S+)\s*$)")
+DOCUMENT_LINE = re.compile(r"(?:-DOCSTART-(?:\s+\((?P<id>[^)]*)\))?|###(?P<medline>MEDLINE:\S+)\s*$)")
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,8 @@ def record(file: TaggedFile) -> dict[str, Any]:
 def texts(file: TaggedFile) -> list[tuple[str, str]]:
     """(id, text) of each document, for the search for duplicates; of each sentence where there are no documents.
 
-    Ids of PubTator files and numbers in DOCSTART lines are PubMed's.
+    Ids of PubTator files and numbers in DOCSTART lines are PubMed's; those of the original JNLPBA, `MEDLINE:95369245`,
+    are not, so that its documents have no id here and are sought by their text.
     """
     if not file.documents:
         return [("", " ".join(sentence.words)) for sentence in file.sentences]

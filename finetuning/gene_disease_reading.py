@@ -20,7 +20,7 @@ def read(options: Namespace, wanted: dict[str, str], name: str) -> Distribution:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: --data takes the folder that holds the benchmark's files")
     if fold_folders(folder):
-        if "dev" in wanted.values() and "dev" not in wanted:
+        if getattr(options, "train_split", None) == "dev":
             raise ValueError("--train-split dev: the folds have no dev split, so leave the flag out")
         folds = read_folds(folder, SPELLINGS, PLACEHOLDERS)
         found = {IN_FOLDS: (sum(len(files["test"].relations) for files in folds),)}

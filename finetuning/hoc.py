@@ -21,7 +21,8 @@ Both numbers are reported for either variant; only the one in the table may stan
 The score is over abstracts, and an abstract has the labels of its sentences. Where the files label sentences (the
 original ones and BLUE's) the model is trained on sentences, and an abstract gets the labels found in any of them, as
 BLUE and BioLinkBERT have it; --unit abstract takes the abstract as one input, as SciFive has it and its files allow
-nothing else. Sentences say more: a bag of words has a micro-F1 of 68.7 with them, 63.2 with abstracts.
+nothing else. finetuning.predict shows a model its unit, too, and cuts new abstracts into sentences itself
+(finetuning.words). Sentences say more: a bag of words has a micro-F1 of 68.7 with them, 63.2 with abstracts.
 
 Published scores that may stand beside ours are in BENCHMARK below, each with its source.
 """
@@ -63,7 +64,14 @@ def settings(variant: Variant, files: texts.Files) -> Settings:
         labels=HALLMARKS,
         by_document=True,
         benchmark="HoC",
+        record={"unit": unit_of(files)},
     )
+
+
+def unit_of(files: texts.Files) -> str:
+    """What one input is: a sentence where documents have several."""
+    several = any(len(file.examples) > file.counts["abstracts"] for file in files.values())
+    return "sentence" if several else "abstract"
 
 
 def write_predictions(examples: list[Example], predicted: list[Label], path: Path) -> None:

@@ -6,6 +6,7 @@ Used by finetuning.hoc.
   line: `<` stands before the labels of each sentence, `AND` between several, `--` between a hallmark and what is below
   it (only the hallmark counts); `NULL` or nothing is no label. It has no split: a list of PMIDs gives it;
 - SciFive's form of BLURB's examples: `abstract<TAB>0|8`, numbers of hallmarks in alphabetical order, 10 for none;
+  no PMIDs, so that a document is called `line 1`, `line 2`, ...;
 - BLUE's: a header with `index` (PMID_s0, ...), `sentence` and `labels` (`0_0,1_1,...` or names): one sentence a line.
 
 An abstract has the labels of all its sentences.
@@ -168,7 +169,7 @@ def read_scifive(path: Path) -> TextFile:
         if not all(one.isdigit() and int(one) <= len(HALLMARKS) for one in numbers):
             raise ValueError(f"{path} line {number}: labels {row['labels']!r} are not numbers from 0 to 10: correct it")
         names = {HALLMARKS[int(one)] for one in numbers if int(one) < len(HALLMARKS)}
-        examples.append(Example(row["abstract"], in_order(names), document=str(number), index=f"{number}_s0"))
+        examples.append(Example(row["abstract"], in_order(names), document=f"line {number}", index=f"{number}_s0"))
     not_empty(path, examples, "lines `abstract<TAB>numbers of hallmarks`")
     return TextFile(path, checksum([path]), examples, {"abstracts": len(examples)})
 

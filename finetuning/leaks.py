@@ -5,7 +5,8 @@ Part of every run, with `--corpus PATH` for the second; nothing to run here.
 1. `duplicates`: texts equal but for case and white space, within each split and between any two.
 2. `seen_in_corpus` reads the corpus once, document by document, and keeps only the test texts in memory. PATH is a
    folder that a stage of the corpus tools wrote (documents-*.jsonl), a .jsonl file of such records, or a text file.
-   - Test documents whose PMID is known (ids `pmid:123`) are looked up by it, in a corpus of records.
+   - Test documents whose PMID is known (ids `pmid:123`) are looked up by it, in a corpus of records with PMIDs; in
+     records without one, such as full texts among the abstracts, by the beginnings of all their texts, as below.
    - Other texts are looked up by their first KEY_LENGTH letters and digits: what the community's files change most,
      blanks, punctuation and case, plays no part. A text of fewer than SHORTEST is not judged, and counted. The rest of
      a text is not compared, so one that the corpus quotes from its start counts as seen; one whose beginning was
@@ -31,6 +32,8 @@ KEY_LENGTH = 100
 SHORTEST = 40  # letters and digits; below, a sentence such as "The patient was discharged home." is everybody's
 BLOCK_CHARACTERS = 1_000_000  # of a text file, searched at once
 WORD = re.compile(r"[^\W_]+")
+
+METHOD = 3  # what an older way of looking found is looked up anew: it missed documents
 
 Texts = dict[str, list[tuple[str, str]]]  # of each split (document id or "", text)
 
@@ -110,7 +113,7 @@ def key_of(text: str) -> tuple[str, tuple[str, str]] | None:
 
 
 def seen_in_corpus(texts: list[tuple[str, str]], corpus: Path) -> dict[str, Any]:
-    """How many of these documents the corpus has: by PMID, where they and the corpus have them, else by text."""
+    """How many of these documents the corpus has: by PMID, where they and its records have them, else by text."""
     by_pmid: dict[str, list[int]] = defaultdict(list)
     by_pair: dict[tuple[str, str], set[str]] = defaultdict(set)
     keys = [key_of(text) for _, text in texts]
@@ -119,7 +122,8 @@ def seen_in_corpus(texts: list[tuple[str, str]], corpus: Path) -> dict[str, Any]
             by_pmid[name.removeprefix("pmid:")].append(i)
         if found := keys[i]:
             by_pair[found[1]].add(found[0])
-    documents, pmids, seen, seen_keys = 0, 0, set(), set()
+    documents, pmids, seen = 0, 0, set()
+    seen_keys: dict[bool, set[str]] = {True: set(), False: set()}  # by whether the record has a PMID
     for pmid, text in read_corpus(corpus):
         documents += 1
         pmids += bool(pmid)
@@ -130,16 +134,21 @@ def seen_in_corpus(texts: list[tuple[str, str]], corpus: Path) -> dict[str, Any]
         words = WORD.findall(text.casefold())
         if common := by_pair.keys() & set(pairwise(words)):
             letters = "".join(words)
-            seen_keys |= {key for pair in common for key in by_pair[pair] if key in letters}
+            seen_keys[bool(pmid)] |= {key for pair in common for key in by_pair[pair] if key in letters}
     known = {i for rows in by_pmid.values() for i in rows} if pmids else set()
     others = [key for i, key in enumerate(keys) if i not in known]
+    # A record with another PMID is another document, even if it begins with the same sentence.
+    rows_seen = {i for i, key in enumerate(keys) if key and key[0] in seen_keys[False]}
+    by_text = {pmid for pmid, rows in by_pmid.items() if rows_seen & set(rows)} - seen
+    any_seen = seen_keys[True] | seen_keys[False]
     return {
         "corpus": str(corpus),
         "corpus_documents": documents,
         "test_documents": len(by_pmid) if pmids else 0,
-        "seen_documents": len(seen),
+        "seen_documents": len(seen | by_text) if pmids else 0,
+        "seen_documents_by_text": len(by_text) if pmids else 0,
         "test_texts": len(others),
-        "seen_texts": sum(key is not None and key[0] in seen_keys for key in others),
+        "seen_texts": sum(key is not None and key[0] in any_seen for key in others),
         "too_short_texts": sum(key is None for key in others),
     }
 
@@ -148,7 +157,9 @@ def seen_line(found: dict[str, Any]) -> str:
     """`seen_in_corpus` in one line for people."""
     parts = []
     if found["test_documents"]:
-        parts.append(f"{found['seen_documents']:,} of {found['test_documents']:,} test documents, by PMID")
+        by_text = found["seen_documents_by_text"]
+        among = f" ({by_text:,} of them by text, in records without PMID)" if by_text else ""
+        parts.append(f"{found['seen_documents']:,} of {found['test_documents']:,} test documents, by PMID{among}")
     if found["test_texts"]:
         parts.append(
             f"{found['seen_texts']:,} of {found['test_texts']:,} test texts, by their first {KEY_LENGTH} letters and "
@@ -170,7 +181,7 @@ def guard(texts: Texts, corpus: Path | None, split: dict[str, Any], path: Path) 
     `split` are the records of the files that the texts are from, by which an older `path` is known to be of the
     same. Returns {"duplicates": ..., "corpus": None or ...}.
     """
-    asked = {"split": plain(split), "corpus_path": str(corpus), "corpus_bytes": corpus_bytes(corpus)}
+    asked = {"method": METHOD, "split": plain(split), "corpus_path": str(corpus), "corpus_bytes": corpus_bytes(corpus)}
     found = read_json(path) if path.exists() else {}
     if any(found.get(name) != value for name, value in asked.items()):
         # A benchmark of folds has no test split: all of it is test at some time.

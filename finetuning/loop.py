@@ -11,7 +11,8 @@ functions that make a batch, run the model, give the loss and score the outputs.
    batch;
 2. AdamW takes one step a batch, each layer with its own learning rate (finetuning.optim);
 3. after every epoch the dev split is scored; the best epoch is kept, and training ends when `patience` epochs
-   brought nothing better; without a dev split all epochs are run and the last is kept;
+   brought nothing better; without a dev split all epochs are run and the last is kept; a run whose loss is not
+   finite, or whose kept epoch scores 0 or gives one and the same answer throughout (`Task.collapse`), has failed;
 4. finetuning.results repeats this for several seeds and writes the scores.
 """
 
@@ -53,6 +54,7 @@ class Task:
     save: Callable[[nn.Module, Path], None]  # as a Hugging Face folder
     write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, in the official format
     predictions_suffix: str = "tsv"  # of that file's name
+    collapse: Callable[[str, list[np.ndarray]], str | None] | None = None  # split, its outputs -> why they say nothing
 
 
 @dataclass
@@ -143,6 +145,11 @@ def train_epoch(
     return summed / items
 
 
+def collapsed(task: Task, split: str, outputs: list[np.ndarray]) -> str | None:
+    """Why a run with these outputs counts as failed, whatever they score; or None."""
+    return task.collapse(split, outputs) if task.collapse else None
+
+
 def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
     """Train `model` on the train split, on all ranks; it ends up with the weights of the epoch best on dev.
 
@@ -169,7 +176,8 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
         if not math.isfinite(loss):
             result.failure, result.dev = f"the loss was not finite in epoch {epoch}", None
             return result
-        dev = task.score("dev", predict(model, task, task.features["dev"], config)) if "dev" in task.features else {}
+        outputs = predict(model, task, task.features["dev"], config) if "dev" in task.features else []
+        dev = task.score("dev", outputs) if "dev" in task.features else {}
         row = {"epoch": epoch, "loss": loss, "seconds": round(time.perf_counter() - started, 1)}
         result.history.append({**row, **({"dev": dev[task.metric]} if dev else {})})
         score = f"dev {task.metric} {dev[task.metric]:.4f}, " if dev else ""
@@ -178,6 +186,7 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
             result.best_epoch = epoch
         elif result.dev is None or dev[task.metric] > result.dev[task.metric]:
             result.dev, result.best_epoch = dev, epoch
+            result.failure = collapsed(task, "dev", outputs)
             best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         elif epoch - result.best_epoch >= config.patience:
             break

@@ -227,11 +227,13 @@ def score_file(benchmark: Benchmark, options: Namespace, read: Reader) -> dict[s
     kind, predictions = read_predictions(options.predictions, data.spellings, data.negative or "")
     if len(data.folds) == 1:
         return score_fold(data.folds[0]["train"].relations, data, options, (kind, predictions))
+    if not all(options.split in files for files in data.folds):
+        raise ValueError(f"--split {options.split}: the folds of {options.data} have no such split to score")
     scores = {}
     for number, files in enumerate(data.folds, start=1):
         part = {index: labels for index, labels in predictions.items() if index.startswith(f"{number}.")}
         if part:
-            scores[str(number)] = score_fold(files["test"].relations, data, options, (kind, part))
+            scores[str(number)] = score_fold(files[options.split].relations, data, options, (kind, part))
     known = {index for number in scores for index in predictions if index.startswith(f"{number}.")}
     if not scores or known != set(predictions):
         strange = next(iter(set(predictions) - known), "")

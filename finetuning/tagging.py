@@ -31,6 +31,7 @@ from finetuning.conll import Sentence, TaggedFile
 from finetuning.entity_files import COUNTS
 from finetuning.entity_scores import ENTITY_F1, TOKEN_F1
 from finetuning.loop import Batch, Feature, Task, choose_device, predict
+from finetuning.ranks import say
 from finetuning.result_files import read_json
 from finetuning.results import write_json
 from finetuning.splits import Benchmark, Sizes, Variant, recognise
@@ -215,7 +216,7 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, to
     unknown_types(files)
     for split, file in files.items():
         for note in file.notes:
-            print(f"{split} ({file.path.name}): {note}", flush=True)
+            say(f"{split} ({file.path.name}): {note}")
     task = tagging_task(files, options.model, config, benchmark.name, token_level)
     return Prepared(
         variant=variant,

@@ -117,6 +117,13 @@ def check_labels(examples: dict[str, list[Example]], settings: Settings) -> None
             )
 
 
+def always_one(examples: list[Example], predicted: list[Label], split: str) -> str | None:
+    """That all examples get the same label where they have several, as finetuning on few examples may end; or None."""
+    if len(set(predicted)) == 1 and len({example.label for example in examples}) > 1:
+        return f"answers class {predicted[0]!r} always on {split}"
+    return None
+
+
 def united(examples: list[Example], predicted: list[Label]) -> tuple[list[Example], list[Label]]:
     """One example for each document, in order, with all the labels that its examples have; the same of `predicted`."""
     documents: dict[str, tuple[Example, set[str], set[str]]] = {}

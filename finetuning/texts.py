@@ -35,7 +35,7 @@ class Corpus:
     read: Callable[[Namespace], Files]  # --data and the benchmark's own flags -> splits
     settings: Callable[[Variant, Files], Settings]
     read_predictions: Callable[[Path, list[Example], Settings], list[Label]] | None = None  # None: read_column
-    documents: str = ""  # what Example.document is: "pmid:" for PMIDs, "" where it is nothing to look up
+    documents: str = ""  # what a number in Example.document is: "pmid:" for PMIDs, "" for nothing to look up
     names: Callable[[Variant, Files], Variant] = lambda variant, files: variant  # another name for a lookalike
 
 
@@ -61,11 +61,10 @@ def split_record(file: TextFile) -> dict[str, Any]:
 
 
 def document_texts(file: TextFile, prefix: str) -> list[tuple[str, str]]:
-    """(id, text) of each example, both texts of a pair, for the leak guard."""
-    return [
-        (prefix + one.document if prefix and one.document else "", "\n".join(filter(None, (one.text_a, one.text_b))))
-        for one in file.examples
-    ]
+    """(id, text) of each example, both texts of a pair, for the leak guard; the id is "" where it is no number."""
+    ids = [prefix + one.document if prefix and one.document.isdecimal() else "" for one in file.examples]
+    texts = ["\n".join(filter(None, (one.text_a, one.text_b))) for one in file.examples]
+    return list(zip(ids, texts, strict=True))
 
 
 def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, corpus: Corpus) -> Prepared:

@@ -6,7 +6,7 @@ import lzma
 import pytest
 
 from finetuning.conll import read_file
-from finetuning.entity_files import read_splits
+from finetuning.entity_files import read_splits, texts
 from tests.finetuning.samples import SENTENCES, iobes, pairs, write_benchmark
 
 
@@ -68,8 +68,14 @@ def test_documents_without_ids_of_medline_and_before_the_first_line(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("first\tO\n\n-DOCSTART-\tO\n\nsecond\tO\n###MEDLINE:95369245\n\nthird\tO\n")
     file = read_file(path)
-    assert file.documents == ["", "", "95369245"]
+    assert file.documents == ["", "", "MEDLINE:95369245"]
     assert [one.document for one in file.sentences] == [0, 1, 2]
+
+
+def test_only_numbers_that_are_pmids_are_given_to_the_leak_guard(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("-DOCSTART- (95369245)\n\nfirst\tO\n\n###MEDLINE:95369245\n\nsecond\tO\nthird\tO\n")
+    assert texts(read_file(path)) == [("pmid:95369245", "first"), ("", "second third")]
 
 
 def test_bilou_is_iobes_in_other_letters(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import entity_baseline
 from benchmarks.entity_baseline import entity_dictionary, find_entities
-from finetuning import ebm_nlp, ner
+from finetuning import ebm_nlp, ner, ranks
+from finetuning.config import FinetuneConfig
 from finetuning.conll import Sentence, TaggedFile
 from tests.finetuning.samples import SENTENCES, pairs, write_benchmark
 from tests.finetuning.test_entity_files import write_pubtator
@@ -89,6 +90,15 @@ def test_a_label_only_in_test_is_said_and_missed(tiny_model, tmp_path, capsys):
     assert seed["test"]["types"]["Species"]["entities"] == 4
     assert seed["test"]["types"]["Species"]["recall"] == 0.0
     assert seed["test"]["entities"] == 12
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_notes_on_the_files_are_said_by_the_first_rank_alone(tiny_model, tmp_path, capsys, monkeypatch, rank):
+    monkeypatch.setattr(ranks, "rank", lambda: rank)
+    flags = {"tag_scheme": None, "train_split": None, "merge_types": False, "nonstandard_split": True}
+    options = Namespace(data=write_pubtator(tmp_path / "data"), model=str(tiny_model), **flags)
+    ner.BENCHMARK.prepare(ner.BENCHMARK, options, FinetuneConfig())
+    assert capsys.readouterr().out.count("entities cannot be tagged") == (3 if rank == 0 else 0)
 
 
 def test_types_can_be_merged(tiny_model, tmp_path):

@@ -40,6 +40,21 @@ def test_a_fold_of_predictions_must_be_whole(tmp_path):
     assert list(scored["folds"]) == ["3"]
 
 
+def test_predictions_of_another_split_are_scored_on_it(tmp_path):
+    """Test has four sentences, two of them related; dev here has two, both related."""
+    rows = ASSOCIATIONS[0][0], ASSOCIATIONS[1][0]
+    dev = "index\tsentence\tlabel\n" + "".join(f"{i}\t{text}\t1\n" for i, text in enumerate(rows))
+    data = write(tmp_path / "data", folds(dev=dev))
+    path = write(tmp_path, {"ours.tsv": "3.0\t1\n3.1\t1\n"}) / "ours.tsv"
+    assert score(euadr, data, path, **FLAGS, split="dev")["F1"] == 1.0
+    path.write_text("".join(f"3.{i}\t1\n" for i in range(len(ASSOCIATIONS))))
+    assert score(euadr, data, path, **FLAGS, split="train")["F1"] == pytest.approx(2 / 3)
+    (data / "7" / "dev.tsv").write_text("")
+    for split in ("dev", "devel"):
+        with pytest.raises(ValueError, match=f"--split {split}: "):
+            score(euadr, data, path, **FLAGS, split=split)
+
+
 def test_there_is_no_dev_split_to_name(tiny_model, tmp_path):
     data = write(tmp_path / "data", folds())
     message = error_of(euadr, tiny_model, data, tmp_path / "out", "--nonstandard-split", "--train-split", "dev")

@@ -1,12 +1,19 @@
 """HoC from files to scores: by abstract, by sentence, document-level numbers by hand, predictions of anyone."""
 
+import json
+from argparse import Namespace
+
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 from finetuning import hoc
+from finetuning.classification import predict_texts
+from finetuning.config import FinetuneConfig
 from finetuning.hoc_files import HALLMARKS
 from finetuning.text_inputs import Example
 from finetuning.text_labels import score_labels
+from tests.finetuning.test_leaks import ABSTRACT
 from tests.finetuning.text_samples import DATA, error_of, run, score, sizes_of, unpack, write_hoc, write_splits
 
 ORIGINAL = {"unit": None, "splits": None}
@@ -70,6 +77,45 @@ def test_predictions_of_anyone(tmp_path):
         with pytest.raises(ValueError) as refused:
             score(hoc, data, path, **ORIGINAL)
         assert message in str(refused.value)
+
+
+def test_abstracts_of_blurbs_files_are_found_in_the_corpus_by_their_text(tiny_model, tmp_path):
+    """A line's number is no PMID: neither record 1 nor the abstract under another id may mislead."""
+    names = [f"{split}_blurb.tsv" for split in ("train", "dev", "test")]
+    data = write_splits(tmp_path / "data", f"{ABSTRACT}\t7|8\nanother .\t10\n", names)
+    for name, text in (("in", f"A title.\n{ABSTRACT}"), ("out", "nothing of it")):
+        corpus = tmp_path / f"{name}.jsonl"
+        corpus.write_text(json.dumps({"id": "1" if name == "out" else "777", "text": text}) + "\n")
+        found = run(hoc, tiny_model, data, tmp_path / name, "--corpus", str(corpus))["leaks"]["corpus"]
+        assert (found["test_documents"], found["test_texts"]) == (0, 2)
+        assert found["seen_texts"] == (name == "in")
+
+
+@pytest.mark.parametrize("unit", ["abstract", "sentence"])
+def test_new_abstracts_are_shown_as_the_model_was_trained(tiny_model, tmp_path, unit):
+    """By sentence: the labels of all sentences alone, each as likely as in the likeliest one."""
+    flags = {"unit": unit, "splits": None, "train_split": None, "nonstandard_split": True}
+    options = Namespace(data=write_hoc(tmp_path / "data"), model=str(tiny_model), **flags)
+    (task,) = hoc.BENCHMARK.prepare(hoc.BENCHMARK, options, FinetuneConfig()).tasks
+    torch.manual_seed(1)
+    network = task.make_model()
+    for weight in network.parameters():
+        weight.data *= 3  # or all sentences would be much alike
+    task.save(network, tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "task.json").read_text())["unit"] == unit
+    sentences = ["Naloxone reverses blood pressure.", "Cocaine caused seizures.", "No change was seen."]
+    whole, *alone, empty = predict_texts(
+        tmp_path / "model", [{"text": one} for one in (" ".join(sentences), *sentences, "")], 2
+    )
+    union = {label for one in alone for label in one["labels"]}
+    highest = {name: max(one["probabilities"][name] for one in alone) for name in HALLMARKS}
+    assert any(set(one["labels"]) != union for one in alone)
+    if unit == "sentence":
+        assert set(whole["labels"]) == union
+        assert whole["probabilities"] == pytest.approx(highest, abs=2e-4)
+    else:
+        assert whole["probabilities"] != pytest.approx(highest, abs=1e-2)
+    assert set(empty["probabilities"]) == set(HALLMARKS)
 
 
 def test_other_sizes_are_refused(tiny_model, tmp_path):

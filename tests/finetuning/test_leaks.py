@@ -81,6 +81,19 @@ def test_by_text_where_either_has_no_pmid(tmp_path):
     assert (found["test_documents"], found["test_texts"], found["seen_texts"]) == (0, 4, 1)
 
 
+def test_by_text_in_those_records_of_a_corpus_that_have_no_pmid(tmp_path):
+    """12 by PMID, 13 by the text of its second row; 14 is only quoted by a record that is another document."""
+    texts = [("pmid:12", "by its PMID"), ("pmid:13", "a row of few letters"), ("pmid:13", TOKENS), ("pmid:14", OTHER)]
+    records = [record("one", 12), record(f"A full text. {ABSTRACT}"), record(f"Cited: {OTHER}", 99)]
+    found = seen_in_corpus(texts, write_folder(tmp_path / "mixed", records))
+    assert (found["test_documents"], found["seen_documents"], found["test_texts"]) == (3, 2, 0)
+    assert "2 of 3 test documents, by PMID (1 of them by text, in records without PMID)" in seen_line(found)
+    both = write_folder(tmp_path / "both", [record(ABSTRACT, 13), record(ABSTRACT)])  # counted once
+    assert seen_in_corpus(texts, both)["seen_documents"] == 1
+    mixed = seen_in_corpus([*texts, ("", OTHER)], tmp_path / "mixed")  # the same with a text that has no PMID
+    assert (mixed["seen_documents"], mixed["test_texts"], mixed["seen_texts"]) == (2, 1, 1)
+
+
 @pytest.mark.parametrize("name", ["corpus.txt", "corpus.jsonl"])
 def test_single_files(tmp_path, name):
     path = tmp_path / name

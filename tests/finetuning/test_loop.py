@@ -104,6 +104,18 @@ def test_failed_runs(task):
     assert result.failure == "the dev score was 0 in all 2 epochs"
 
 
+def test_the_kept_epoch_decides_whether_a_run_has_collapsed(task):
+    """Dev scores 0.1, 0.5, 0.3: the second epoch is kept, whatever the first one answered."""
+    config = replace(QUICK, epochs=3)
+    for answers, failure in ((["one class", None], None), ([None, "one class"], "one class")):
+        scores, reasons = iter([0.1, 0.5, 0.3]), iter(answers)
+        scored = replace(
+            task, score=lambda *_, scores=scores: {METRIC: next(scores)}, collapse=lambda *_, left=reasons: next(left)
+        )
+        result = fit(task.make_model(), scored, config, seed=0)
+        assert (result.best_epoch, result.failure, result.trained) == (2, failure, True)
+
+
 def test_bf16_learns_too(task):
     config = replace(QUICK, bf16=True, epochs=25)
     torch.manual_seed(0)

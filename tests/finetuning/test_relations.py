@@ -75,7 +75,7 @@ def test_score_by_hand():
     assert (scores["precision"], scores["recall"], scores["micro-F1"]) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
-@pytest.mark.parametrize(("head", "style"), [("cls", "anonymised"), ("marker", "marker")])
+@pytest.mark.parametrize(("head", "style"), [("cls", "anonymised"), ("marker", "marker"), ("mention", "anonymised")])
 def test_every_head_learns_sixteen_examples(still_model, tmp_path, head, style):
     data = write(tmp_path, blurb_files(SIXTEEN))
     (task,) = prepared(chemprot, still_model, data, "--head", head, "--input", style).tasks
