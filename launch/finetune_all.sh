@@ -7,12 +7,12 @@
 # MODEL is a Hugging Face encoder, DATA a folder with one folder for each benchmark of the list below, OUTPUT where the
 # results of all models go. Steps: (1) a benchmark whose folder is missing is skipped, and counted at the end; (2) finished
 # seeds are not run again, so the same command goes on where it was; (3) a benchmark that fails does not stop the others,
-# and the exit status says how it went; (4) the table of all models in OUTPUT (in an array: the last task's has them all).
+# and the exit status says how it went; (4) the table of all results in OUTPUT (in an array: the one printed last).
 #
 # Folders: each as its script says (python -m finetuning.hoc --help). For the BLURB score: bc5cdr-chem, bc5cdr-disease,
-# ncbi-disease, bc2gm, jnlpba-blurb (MTL's five types, made one), ebm-nlp, chemprot, ddi, gad, biosses, hoc, pubmedqa and
-# bioasq-blurb, with BLURB's files where there are several forms. jnlpba is for types as the files have them, bioasq for
-# BioASQ's golden files, bc5cdr for chemicals and diseases together.
+# ncbi-disease, bc2gm, jnlpba-blurb (MTL's five types, made one), ebm-nlp, chemprot, ddi, gad, biosses, hoc, pubmedqa
+# and bioasq-blurb, with BLURB's files where there are several forms. jnlpba is for types as the files have them, bioasq
+# for BioASQ's golden files, bc5cdr for chemicals and diseases together.
 #
 # The list can be replaced: BENCHMARKS="bc5cdr bc5cdr-chem;hoc hoc --epochs 20" (script, folder in DATA, its own flags).
 #SBATCH --job-name=finetuning
@@ -96,10 +96,11 @@ for line in "${lines[@]}"; do
     fi
 done
 
-if ((finished)); then
+if [[ -d $OUTPUT && -n $(find "$OUTPUT" -name results.json -print -quit) ]]; then
     printf '\n== Table\n'
     "$PYTHON" -m finetuning.table "$OUTPUT"
 fi
 printf '\n%s benchmark(s) finished, %s failed%s, %s without a folder in %s%s\n' "$finished" "${#failed[@]}" \
     "${failed[*]:+: ${failed[*]}}" "${#skipped[@]}" "$DATA" "${skipped[*]:+: ${skipped[*]}}"
-((finished)) && [[ ${#failed[@]} == 0 ]]
+# A task of an array that has nothing to do is no failure; a whole list without one folder is a mistake.
+[[ ${#failed[@]} == 0 ]] && { ((finished)) || [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; }

@@ -21,9 +21,12 @@ SCRIPT = ROOT / "launch" / "finetune_all.sh"
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """Notes its arguments; fails for hoc."""
+    """Notes its arguments and leaves a result, as a benchmark would; fails for hoc."""
     path = tmp_path / "python"
-    path.write_text(f'#!/usr/bin/env bash\necho "$*" >>{tmp_path}/calls\n[[ $* != *finetuning.hoc* ]]\n')
+    path.write_text(
+        f'#!/usr/bin/env bash\necho "$*" >>{tmp_path}/calls\n[[ $* != *finetuning.hoc* ]] || exit 1\n'
+        "mkdir -p out/variant/model\ntouch out/variant/model/results.json\n"
+    )
     path.chmod(0o755)
     return path
 
@@ -37,7 +40,7 @@ def run(python: Path, folders: list[str], *arguments: str, **environment: str) -
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     result = subprocess.run(
         ["bash", SCRIPT, "model", data, "out", *arguments],
-        capture_output=True, text=True, env={**clean, "PYTHON": str(python), **environment},
+        capture_output=True, text=True, cwd=python.parent, env={**clean, "PYTHON": str(python), **environment},
     )  # fmt: skip
     calls = python.parent / "calls"
     return result.returncode, result.stdout + result.stderr, calls.read_text().splitlines() if calls.exists() else []
@@ -69,6 +72,21 @@ def test_a_task_of_an_array_runs_its_own(python: Path) -> None:
     assert status == 0 and [call.split()[1] for call in calls] == ["finetuning.bc5cdr", "finetuning.table"], output
     status, output, calls = run(python, ["one", "two"], BENCHMARKS=chosen, SLURM_ARRAY_TASK_ID="2")
     assert status == 1 and not calls and "--array names task 2, and the list has 2 benchmarks" in output
+
+
+def test_a_task_of_an_array_without_a_folder_is_no_failure_and_prints_the_table(python: Path) -> None:
+    task = {"BENCHMARKS": "bc5cdr one;gad two", "SLURM_ARRAY_TASK_ID": "1"}
+    status, output, calls = run(python, ["one"], **task)
+    assert status == 0 and not calls and "0 failed, 1 without a folder" in output and output.endswith(": two\n")
+    (python.parent / "out" / "variant" / "other model").mkdir(parents=True)
+    (python.parent / "out" / "variant" / "other model" / "results.json").touch()
+    status, output, calls = run(python, ["one"], **task)
+    assert status == 0 and calls == ["-m finetuning.table out"], output
+
+
+def test_a_task_of_an_array_that_fails_is_a_failure(python: Path) -> None:
+    status, output, calls = run(python, ["one"], BENCHMARKS="hoc one", SLURM_ARRAY_TASK_ID="0")
+    assert status == 1 and [call.split()[1] for call in calls] == ["finetuning.hoc"], output
 
 
 def test_nothing_to_run_is_no_success(python: Path) -> None:
@@ -125,8 +143,8 @@ def options_of(line: str, data: Path) -> tuple[Benchmark, Namespace]:
 def test_five_types_become_blurbs_jnlpba_by_the_flags_of_its_line(tmp_path: Path) -> None:
     types = ("DNA", "RNA", "cell_line", "cell_type", "protein")
     for name, entities in (("train", 46750), ("devel", 4551), ("test", 8662)):
-        text = "\n\n".join(f"word\tB-{types[number % 5]}" for number in range(entities))
-        (tmp_path / f"{name}.tsv").write_text(text + "\n", encoding="utf-8")
+        lines = (f"word\tB-{types[number % 5]}" + "\n" * (number % 50 == 0) for number in range(entities))
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     _, variant = read_tags(*options_of("jnlpba jnlpba-blurb --merge-types", tmp_path))
     assert (variant.name, variant.standard) == ("JNLPBA (BLURB, one type)", True)
 
