@@ -2,12 +2,17 @@
 # Every benchmark for one model: as a loop, or as a Slurm array with one benchmark a task; then the table.
 #
 #   bash launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
-#   sbatch --array=0-14 --gpus-per-task=1 launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
+#   sbatch --array=0-28 --gpus-per-task=1 launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
 #
 # MODEL is a Hugging Face encoder, DATA a folder with one folder for each benchmark of the list below, OUTPUT where the
 # results of all models go. Steps: (1) a benchmark whose folder is missing is skipped, and counted at the end; (2) finished
 # seeds are not run again, so the same command goes on where it was; (3) a benchmark that fails does not stop the others,
-# and the exit status says how it went; (4) the table of all models in OUTPUT (in an array: the last task's has them all).
+# and the exit status says how it went; (4) the table of all results in OUTPUT (in an array: the one printed last).
+#
+# Folders: each as its script says (python -m finetuning.hoc --help). For the BLURB score: bc5cdr-chem, bc5cdr-disease,
+# ncbi-disease, bc2gm, jnlpba-blurb (MTL's five types, made one), ebm-nlp, chemprot, ddi, gad, biosses, hoc, pubmedqa
+# and bioasq-blurb, with BLURB's files where there are several forms. jnlpba is for types as the files have them, bioasq
+# for BioASQ's golden files, bc5cdr for chemicals and diseases together.
 #
 # The list can be replaced: BENCHMARKS="bc5cdr bc5cdr-chem;hoc hoc --epochs 20" (script, folder in DATA, its own flags).
 #SBATCH --job-name=finetuning
@@ -19,20 +24,34 @@ set -euo pipefail
 
 LIST="${BENCHMARKS:-
 ncbi_disease ncbi-disease
+bc5cdr bc5cdr
 bc5cdr bc5cdr-chem
 bc5cdr bc5cdr-disease
 bc2gm bc2gm
 jnlpba jnlpba
+jnlpba jnlpba-blurb --merge-types
+linnaeus linnaeus
+s800 s800
+bc4chemd bc4chemd
+bionlp13cg bionlp13cg
 ebm_nlp ebm-nlp
 chemprot chemprot
 ddi ddi
 gad gad
+euadr euadr
 biosses biosses
+clinical_sts clinical-sts
 hoc hoc
+pubmed_rct pubmed-rct
+ohsumed ohsumed
+mednli mednli
+mnli mnli
+squad squad
 pubmedqa pubmedqa
 bioasq bioasq --question-type yesno
 bioasq bioasq --question-type factoid
-pubmed_rct pubmed-rct
+bioasq bioasq --question-type list
+bioasq bioasq-blurb --question-type yesno
 }"
 
 if [[ $# -lt 3 || $1 == -* ]]; then
@@ -77,10 +96,11 @@ for line in "${lines[@]}"; do
     fi
 done
 
-if ((finished)); then
+if [[ -d $OUTPUT && -n $(find "$OUTPUT" -name results.json -print -quit) ]]; then
     printf '\n== Table\n'
     "$PYTHON" -m finetuning.table "$OUTPUT"
 fi
 printf '\n%s benchmark(s) finished, %s failed%s, %s without a folder in %s%s\n' "$finished" "${#failed[@]}" \
     "${failed[*]:+: ${failed[*]}}" "${#skipped[@]}" "$DATA" "${skipped[*]:+: ${skipped[*]}}"
-((finished)) && [[ ${#failed[@]} == 0 ]]
+# A task of an array that has nothing to do is no failure; a whole list without one folder is a mistake.
+[[ ${#failed[@]} == 0 ]] && { ((finished)) || [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; }

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import entity_baseline
 from benchmarks.entity_baseline import entity_dictionary, find_entities
-from finetuning import ebm_nlp, ner, ranks
+from finetuning import bc4chemd, ebm_nlp, linnaeus, ner, ranks, s800, tagging
 from finetuning.config import FinetuneConfig
 from finetuning.conll import Sentence, TaggedFile
 from tests.finetuning.samples import SENTENCES, pairs, write_benchmark
@@ -66,6 +66,42 @@ def test_pico_is_scored_by_words(tiny_model, tmp_path):
     assert "entity-level F1" in test
     assert score(ebm_nlp, data, predictions) == test
     assert score(ebm_nlp, data, predictions, split="dev") == test  # the same sentences
+
+
+# (benchmark, name of its one type, its documented sentences in train, dev and test)
+BARE = [
+    (linnaeus, "Species", (11935, 4078, 7142)),
+    (s800, "Species", (5733, 830, 1630)),
+    (bc4chemd, "Chemical", (30682, 30639, 26364)),
+]
+
+
+@pytest.mark.parametrize("module", [row[0] for row in BARE])
+def test_biobert_files_run_to_a_score(tiny_model, tmp_path, module):
+    """Of the three benchmarks that no test has the real files of."""
+    data = write_benchmark(tmp_path / "data", "biobert")
+    more = ["--nonstandard-split", "--epochs", "20", "--patience", "20"]
+    results, seed, predictions = run(module, tiny_model, data, tmp_path / "out", *more)
+    assert (results["variant"], results["nonstandard_split"]) == (f"{module.BENCHMARK.name} untyped", True)
+    assert results["mean"] == seed["test"]["entity-level F1"] > 0.3
+    assert results["split"]["test"]["sentences"] == len(SENTENCES)
+    chemicals = sum(tag == "B-Chemical" for sentence in SENTENCES for _, tag in pairs(sentence))
+    assert seed["test"]["entities"] == chemicals == 8
+    assert score(module, data, predictions) == seed["test"]
+    with pytest.raises(ValueError, match=f"is not a published split of {module.BENCHMARK.name}: expected"):
+        score(module, data, predictions, nonstandard_split=False)
+
+
+@pytest.mark.parametrize(("module", "kind", "sentences"), BARE)
+def test_sets_of_the_documented_sizes_are_the_published_ones(tmp_path, module, kind, sentences):
+    """So many short sentences, with BioBERT's file names and bare tags: their type gets the benchmark's name for it."""
+    for name, count in zip(("train", "devel", "test"), sentences, strict=True):
+        (tmp_path / f"{name}.tsv").write_text("mice\tB\n\n" * count)
+    options = Namespace(data=tmp_path, tag_scheme=None, train_split=None, merge_types=False, nonstandard_split=False)
+    files, variant = tagging.read_variant(module.BENCHMARK, options)
+    assert (variant.name, variant.standard) == (module.BENCHMARK.name, True)
+    assert files["test"].entity_counts() == {kind: sentences[2]}
+    assert all(f"{count:,}" in module.__doc__ for count in sentences)
 
 
 def test_texts_with_spans_of_ones_own(tiny_model, tmp_path, capsys):
