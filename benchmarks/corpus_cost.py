@@ -4,12 +4,13 @@
 
 1. Make one gzip file of --records records by repeating those of --xml (PubMed files; left out: made-up ones), with
    PMIDs of their own: as large as one of PubMed's 1,300.
-2. Run the stages on it as commands, one process each: read, split, vocabulary, index.
+2. Run the stages on it as commands, one process each: read, filter (by PMID), split, vocabulary, index.
 3. Print a table for a million citations, and for all of PubMed: the same, times 38. Processor time, so that other
    work on the machine matters little; the peak memory of the process.
 
 Time and disk grow with the citations, memory but for words and revisions does not. Repeated records have few different
-words, so the vocabulary's memory and the time of its training, which text does not add to, are those of few words.
+words, so the vocabulary's memory and the time of its training, which text does not add to, are those of few words. The
+texts are equal, so the filter looks for equal PMIDs alone, of which there are none.
 """
 
 import argparse
@@ -64,16 +65,18 @@ def run(stage: str, command: list, results: list[Path], work: Path) -> Cost:
 
 def measure(xml: Path, work: Path, vocab_size: int) -> list[Cost]:
     """Run all stages in `work`."""
-    documents, sentences, tokenizer = work / "documents", work / "sentences", work / "tokenizer"
+    documents, filtered, sentences, tokenizer = (work / n for n in ("documents", "filtered", "sentences", "tokenizer"))
     corpus, stages, one = work / "corpus", "pretraining.corpus", ["--workers", 1]
     read = [f"{stages}.pubmed", "--input", xml, "--output", documents, *one]
-    split = [f"{stages}.sentences", "--input", documents, "--output", sentences, *one]
+    select = [f"{stages}.filter", "--input", documents, "--output", filtered, "--duplicates", "pmid", *one]
+    split = [f"{stages}.sentences", "--input", filtered, "--output", sentences, *one]
     vocabulary = [f"{stages}.vocab", "--input", sentences, "--output", tokenizer, "--vocab-size", vocab_size, *one]
     index = [f"{stages}.index", "--input", sentences, "--tokenizer", tokenizer, "--output-prefix", corpus, *one]
     index_files = [corpus.with_suffix(suffix) for suffix in (".bin", ".idx", ".ids")]
     return [
         Cost("download (gzip)", 0.0, xml.stat().st_size, 0),
         run("read", read, [documents], work),
+        run("filter", select, [filtered], work),
         run("split", split, [sentences], work),
         run("vocabulary", vocabulary, [], work),
         run("index", index, index_files, work),

@@ -77,8 +77,9 @@ def describe_sample(
         f"sample {samples.first_index + index:,}, epoch {epoch}: {length} word pieces of document {document:,}, from "
         f"word piece {int(record['offset'])} of sentence {sentence - int(samples.corpus.document_starts[document])}"
     )
-    yield f"  document id: {ids[document] if ids else 'not kept by the tools that made this corpus'}"
-    yield from (f"  {line}" for line in files_of_document(manifest, document))
+    identity = ids[document] if ids else ""
+    yield f"  document id: {identity or 'not kept by the tools that made this corpus'}"
+    yield from (f"  {line}" for line in files_of_document(manifest, document, identity))
     yield from (f"  {name}: {text}" for name, text in zip("AB", segments, strict=False))
 
 

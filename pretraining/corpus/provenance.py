@@ -40,8 +40,11 @@ def describe_stages(manifest: dict, depth: int = 0) -> Iterator[str]:
         yield f"{indent}    ... and {len(files) - FILES_NAMED:,} more"
 
 
-def files_of_document(manifest: dict, document: int) -> list[str]:
-    """Lines naming the shards and the input file of a document of the index, as far back as the manifests go."""
+def files_of_document(manifest: dict, document: int, identity: str = "") -> list[str]:
+    """Lines naming the shards and the input file of a document of the index, as far back as the manifests go.
+
+    `identity` is its id, after which a mirror of PMC names the file.
+    """
     if "shards" not in manifest:
         return ["source: unknown, the corpus was adopted from other tools"]
     ends = np.cumsum([shard["documents"] for shard in manifest["shards"]])
@@ -51,7 +54,7 @@ def files_of_document(manifest: dict, document: int) -> list[str]:
         lines.append(f"{stage['stage']}: {_entry(stage['files'][number])}")
         before = [source["manifest"] for source in stage["sources"] if "manifest" in source]
         if not before or sum(len(one["files"]) for one in before) != len(stage["files"]):
-            return lines + _input_file(stage, number)
+            return lines + _input_file(stage, number, identity)
         # A stage writes one shard for each that it reads, in the order of its sources.
         for one in before:
             if number < len(one["files"]):
@@ -60,11 +63,13 @@ def files_of_document(manifest: dict, document: int) -> list[str]:
             number -= len(one["files"])
 
 
-def _input_file(stage: dict, number: int) -> list[str]:
+def _input_file(stage: dict, number: int, identity: str) -> list[str]:
     """The file that shard `number` was read from; all of them where a reader does not keep them apart."""
     files = [source for source in stage["sources"] if "sha256" in source and "manifest" not in source]
     if stage["stage"] in ONE_SHARD_A_TASK and len(files) == len(stage["files"]):
         files = [files[number]]
+    if stage["stage"] == "pmc":
+        files = [source for source in files if source["name"].partition(".")[0] == identity] or files
     names = [f"input file: {_entry(source)}" for source in files[:FILES_NAMED]]
     if len(files) > 1:
         names.insert(0, f"one of {len(files):,} input files:")

@@ -22,7 +22,7 @@ from datatrove.utils.word_tokenizers import WordTokenizer
 from pretraining.corpus.benchmark_files import find_texts
 from pretraining.corpus.document_steps import ReadShard, WriteShard
 from pretraining.corpus.selection import Rules, Selection, id_hash
-from pretraining.corpus.writing import write_whole
+from pretraining.corpus.writing import naming_file, write_whole
 
 INPUT = "number of the --input"  # in the metadata while a pipeline runs
 HASH = HashConfig(precision=64, hash_fc="sha1")  # datatrove's default hash needs a package more
@@ -87,11 +87,13 @@ class RemovedWriter:
             self.file = open(self.final.with_suffix(".partial"), "wb")  # noqa: SIM115
         reason = self.reason or document.metadata["filter_reason"]
         record = {"id": document.id, "reason": reason, "text": document.text, "metadata": own_metadata(document)}
-        self.file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        with naming_file(self.final):  # else the error of a full disk names the file of what stays, open as well
+            self.file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.file is not None:
-            self.file.close()
+            with naming_file(self.final):
+                self.file.close()
             self.file = None
             if kind is None:
                 self.final.with_suffix(".partial").rename(self.final)

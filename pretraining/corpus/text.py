@@ -8,13 +8,22 @@ Layouts (a line with nothing but white space is a blank line):
     document-per-line    one document a line, of one paragraph
     document-per-file    one document a file, one paragraph a line, blank lines passed over: PMC<id>.txt
 
+| what the file holds | kept as | why |
+| --- | --- | --- |
+| a line | text, in its place | headings (`ABSTRACT.METHODS:`) too: what is prose, whoever wrote the file decided |
+| white space, a run of it | one blank | |
+| blank lines | nothing | in the first two layouts they end a document |
+| control and format characters, a byte order mark | nothing | soft hyphens and their like split words |
+| letters with combining marks | NFC | else a word would have two spellings |
+| the file's name, the number of the first line | identifier; the name is `source`, too | |
+| documents without text | nothing | |
+
 Steps: each file, .gz and .xz unpacked (by content), is read line by line, one task a file or some small ones; white
 space is normalised in each line; the documents are written to shards of about 32 million characters, and the manifest
 last. The result does not depend on the number of workers. The manifest of the first layout says that its lines are
-sentences: `sentences` leaves them as they are, and `vocab` and `index` may take them as they are. Lines of headings
-(`ABSTRACT.METHODS:`) are lines like others. A document must fit into memory; files need not. A file that is damaged or
-not UTF-8 ends the run, or with `--skip-broken` gives the documents before the break and is counted and listed in the
-manifest.
+sentences: `sentences` leaves them as they are, and `vocab` and `index` may take them as they are. A document must fit
+into memory; files need not. A file that is damaged or not UTF-8 ends the run, or with `--skip-broken` gives the
+documents before the break and is counted and listed in the manifest.
 """
 
 import argparse

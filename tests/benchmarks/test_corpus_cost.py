@@ -23,6 +23,6 @@ def test_all_stages_are_measured():
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][2:]
-    names = ["download (gzip)", "read", "split", "vocabulary", "index", "all"]
+    names = ["download (gzip)", "read", "filter", "split", "vocabulary", "index", "all"]
     assert [row[0] for row in rows] == [f"| {name}" for name in names]
-    assert all(float(row[1].replace(",", "")) > 0 and int(row[3]) > 20 for row in rows[1:5])
+    assert all(float(row[1].replace(",", "")) > 0 and int(row[3]) > 20 for row in rows[1:6])

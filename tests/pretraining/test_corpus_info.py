@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pretraining import corpus_info
-from pretraining.corpus import index, pubmed, sentences, text, vocab
+from pretraining.corpus import index, pmc, pubmed, sentences, text, vocab
 from pretraining.corpus.engine import LOCAL
 from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.index import build_index
@@ -98,6 +98,25 @@ def test_an_adopted_corpus_says_so(tmp_path: Path) -> None:
 def test_mistakes(corpus: tuple[Path, Path], flags: list[str], complaint: str) -> None:
     result = call(corpus_info.main, corpus[0], *flags)
     assert result.returncode == 1 and complaint in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_full_text_is_traced_to_the_file_that_is_named_after_it(tmp_path: Path) -> None:
+    """Many files are one shard; another's name begins with PMC1."""
+    (tmp_path / "pmc").mkdir()
+    for number in (1, 10, 2):
+        (tmp_path / "pmc" / f"PMC{number}.nxml").write_text(
+            f'<article><front><article-meta><article-id pub-id-type="pmc">{number}</article-id></article-meta></front>'
+            "<body><p>w1 w2 w3.</p></body></article>"
+        )
+    pmc.convert([tmp_path / "pmc"], tmp_path / "documents")
+    sentences.convert([tmp_path / "documents"], tmp_path / "sentences")
+    prefix = tmp_path / "c"
+    manifest = build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(prefix))
+    assert files_of_document(manifest, 0)[2] == "one of 3 input files:"
+    result = call(corpus_info.main, prefix, "--split", "1,0,0", "--seq-length", "16", "--sample", 0)
+    assert result.returncode == 0, result.stderr
+    assert "document id: PMC1\n" in result.stdout and result.stdout.count("input file: ") == 1
+    assert "  input file: PMC1.nxml (sha256 " in result.stdout
 
 
 def test_the_vocabulary_is_described_where_it_is_the_one_that_made_the_corpus(tmp_path: Path) -> None:

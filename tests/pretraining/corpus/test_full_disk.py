@@ -51,6 +51,7 @@ def stages(tmp_path_factory) -> dict:
         "pubmed": ["--input", xml],
         "sentences": ["--input", folder / "documents"],
         "index": ["--input", folder / "sentences", "--tokenizer", folder / "tokenizer"],
+        "filter": ["--input", folder / "documents"],
         "published": published,
         "words": folder / "words",
     }
@@ -84,6 +85,25 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(stages, folder_without_r
     name = "00000.[a-z_]+" if stage == "index" else "documents-00000.jsonl"  # the index writes five files at a time
     assert re.match(f"error: {work}/read/{name} cannot be written: ", result.stderr)
     assert [path.name for path in folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--duplicates", "exact"], "o.work/selected/documents-00000.jsonl"),
+        (["--min-characters", "99999", "--removed", "removed"], "o.work/removed/rules/00000.jsonl"),
+    ],
+)
+def test_a_full_disk_ends_the_filter_likewise(stages, folder_without_room, flags, name):
+    folder, before = folder_without_room
+    output = ["--output", folder / "o", *(folder / flag if flag == "removed" else flag for flag in flags)]
+    result = subprocess.run(
+        [sys.executable, "-m", "pretraining.corpus.filter", *stages["filter"], *output],
+        cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=before,
+    )  # fmt: skip
+    assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith(f"error: {folder}/{name} cannot be written: ")
+    assert not list((folder / "o").iterdir())
 
 
 def test_a_full_disk_ends_the_vocabulary_likewise(stages, folder_without_room):
