@@ -5,12 +5,11 @@
 RUN is the folder of a finished run of launch/pretrain.sh (its metrics.jsonl and newest checkpoint). Steps: (1) read
 the validation rows; (2) generate replaced text for the validation samples with the run's own generator, and fit a
 logistic regression on (word piece, left neighbour, right neighbour) to tell replaced pieces: what no context beyond
-the neighbours can do; (3) write NAME.md (settings, table, this machine and commit; no folders), NAME.json, NAME.png.
+the neighbours can do; (3) write NAME.md (settings, table, the run's machine and commit), NAME.json, NAME.png.
 """
 
 import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -21,12 +20,12 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.pretraining_speed_machine import describe_machine
 from pretraining import checkpoint
 from pretraining.corpus.indexed import IndexedCorpus
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens
 from pretraining.data import Samples
 from pretraining.export import restore_objective
+from pretraining.machine import machine_facts
 from pretraining.sample_map import (
     SPECIALS_PER_SAMPLE,
     build_sample_map,
@@ -117,17 +116,29 @@ def plot(rows: list[dict], baseline: float, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def without_folders(command: str) -> str:
+    """A command with the last parts alone of absolute paths, --flag /path/name and --flag=/path/name."""
+    return re.sub(r"(?<=[\s=])/\S*/", "", " " + command.strip()).strip()
+
+
+def describe_origin(run: Path) -> str:
+    """What the run says that it ran on (machine.json); of one that says nothing, what this machine and code are."""
+    file = run / "machine.json"
+    facts = json.loads(file.read_text()) if file.exists() else machine_facts(torch.device("cpu"))
+    what = "Run" if file.exists() else "Analysed"
+    return f"{what} at commit {facts['commit']}; {facts['device']}, {facts['cores']} cores, torch {facts['torch']}."
+
+
 def report(run: Path, rows: list[dict], baseline: float) -> str:
     """The Markdown page."""
     config = json.loads((run / "config.json").read_text())
-    machine = describe_machine(torch.device("cpu"))
-    command = re.sub(r"(?<=\s)/\S*/", "", " " + (run / "command.txt").read_text().strip()).strip()
+    command = without_folders((run / "command.txt").read_text())
     settings = config["optimizer"] | {name: config["data"][name] for name in ("seq_length", "mask_prob", "split")}
     thirds = [np.mean([row["discriminator_auc"] for row in part]) for part in np.array_split(np.array(rows), 3)]
     lines = [
         f"# {config['model']['preset']}, {rows[-1]['minutes']:.0f} minutes",
         "",
-        f"Commit {machine['commit']}; {machine['device']}, {os.cpu_count()} cores, torch {machine['torch']}.",
+        describe_origin(run),
         "",
         "```",
         command,

@@ -8,13 +8,14 @@ Steps: `clock_of` is what time is read from; `StepMemory` is what a step needs a
 
 import ctypes
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from pretraining.machine import commit_of_code, name_of_device
 
 CLEAR_PEAK = "5"  # written to clear_refs, sets VmHWM of the process back (proc(5))
 
@@ -64,24 +65,11 @@ class StepMemory:
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
     """Device, instructions, threads, versions, commit and command."""
-    root = Path(__file__).resolve().parents[1]
-    try:
-        command = ["git", "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": name,
+        "device": name_of_device(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": commit,
+        "commit": commit_of_code(),
         "command": " ".join(["python -m benchmarks.pretraining_speed", *sys.argv[1:]]),
     }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

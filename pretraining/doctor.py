@@ -29,7 +29,7 @@ from pretraining import doctor_files, doctor_hosts, doctor_machine
 from pretraining.config import Config
 from pretraining.corpus.tokenizer import load_tokenizer, vocabulary_size
 from pretraining.doctor_report import PROBLEM, Row, guarded, merge_ranks, note, ok, problem, report
-from pretraining.ds_config import find_ds_config, load_ds_config, precision, precision_of_hardware
+from pretraining.ds_config import find_ds_config, load_ds_config, offloads_optimizer, precision, precision_of_hardware
 from pretraining.flags import read_arguments
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
 
@@ -78,15 +78,16 @@ def look_here(preflight: Preflight, own: argparse.Namespace) -> list[Row]:
     """What a rank finds out alone."""
     config, run = preflight.config, preflight.config.run
     rows = doctor_machine.versions()
-    kind = precision_of_hardware()
+    kind, settings = precision_of_hardware(), {}
     try:
         run.deepspeed_config = find_ds_config(run.deepspeed_config)
-        kind = precision(load_ds_config(run.deepspeed_config))
+        settings = load_ds_config(run.deepspeed_config)
+        kind = precision(settings)
         rows.append(ok("DeepSpeed JSON", Path(run.deepspeed_config).name))
     except ValueError as error:
         rows.append(problem("DeepSpeed JSON", str(error), "see ds_configs/README.md"))
     rows += doctor_machine.devices(preflight.local_rank, kind)
-    rows += doctor_machine.kernels(config.optimizer.adam_bias_correction)
+    rows += doctor_machine.kernels(config.optimizer, offloads_optimizer(settings))
     if preflight.local_rank == 0:
         rows += doctor_machine.compilers()
     rows += guarded("launch", "start one rank per GPU on every node", lambda: look_at_launch(preflight))

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from pretraining.attention import attention_by_sample
+from pretraining.config import OptimizerConfig
 from pretraining.doctor_report import Row, note, ok, problem
 from pretraining.ds_config import REPOSITORY, precision_of_hardware
 from pretraining.fused import kernel_table, resolve_attention
@@ -77,10 +78,14 @@ def devices(local_rank: int, kind: str) -> list[Row]:
     return rows
 
 
-def kernels(bias_correction: bool) -> list[Row]:
-    """What runs for each operation, and whether attention gives what its plain reference gives on this device."""
+def kernels(optimizer: OptimizerConfig, offloaded: bool) -> list[Row]:
+    """What runs for each operation, and whether attention gives what its plain reference gives on this device.
+
+    offloaded: whether the optimizer takes its steps on the CPU.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = "; ".join(f"{row[0]}: {row[1]}" for row in kernel_table(device, bias_correction))
+    rows = kernel_table(device, optimizer.adam_bias_correction, optimizer=optimizer.optimizer, offloaded=offloaded)
+    chosen = "; ".join(f"{row[0]}: {row[1]}" for row in rows)
     generator = torch.Generator().manual_seed(0)
     lengths, heads, width = (48, 32, 16), 2, 32
     qkv = torch.randn(sum(lengths), 3, heads, width, generator=generator)

@@ -150,15 +150,31 @@ def nvidia_apex() -> tuple[bool, str]:
 
 
 def kernel_table(
-    device_type: str, bias_correction: bool, dtype: torch.dtype = torch.bfloat16, attention_dropout: float = 0.1
+    device_type: str,
+    bias_correction: bool,
+    dtype: torch.dtype = torch.bfloat16,
+    attention_dropout: float = 0.1,
+    optimizer: str = "adam",
+    offloaded: bool = False,
 ) -> list[tuple[str, str, str]]:
-    """Rows (operation, what runs, why) for the start of a run; bias_correction: Adam's."""
+    """Rows (operation, what runs, why) for the start of a run.
+
+    bias_correction: Adam's. optimizer: --optimizer's. offloaded: whether the DeepSpeed JSON takes a GPU's steps on the
+    CPU.
+    """
     attention = resolve_attention(device_type, dtype, attention_dropout > 0)
     layer_norm = resolve_layer_norm(device_type)
     on_cpu, multiple = device_type == "cpu", VOCABULARY_MULTIPLE[device_type]
     vocabulary = "as it is", "padded it is slower (benchmarks/NOTES.md)"
     if multiple > 1:
         vocabulary = f"padded to {multiple}", "for tensor cores; nobody can draw the added ids"
+    corrected = "with" if bias_correction else "no"
+    why = f"{corrected} bias correction, at every ZeRO stage; torch's cannot leave it out, apex's is the same kernel"
+    steps = "DeepSpeed FusedAdam", why
+    if optimizer == "lamb":
+        steps = "Lamb", "ours, on whole fp32 tensors"
+    elif offloaded and not on_cpu:
+        steps = "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it"
     return [
         ("attention", attention.name, attention.why),
         ("LayerNorm", layer_norm.name, layer_norm.why),
@@ -166,10 +182,5 @@ def kernel_table(
         ("dropout", *(("random words", "torch's is slower on CPUs") if on_cpu else ("torch", "on the GPU"))),
         ("vocabulary", *vocabulary),
         ("loss, samples", "one softmax", "kept from the loss to its gradient; samples by float64 sums (softmax.py)"),
-        (
-            "optimizer",
-            "DeepSpeed FusedAdam",
-            f"{'with' if bias_correction else 'no'} bias correction, at every ZeRO stage; torch's cannot leave it out, "
-            "apex's is the same kernel",
-        ),
+        ("optimizer", *steps),
     ]

@@ -56,11 +56,8 @@ def describe_run(
     tokens = optimizer.train_iters * optimizer.global_batch_size * config.data.seq_length
     work = tokens * training_flops_per_token(config, vocab_size, config.data.seq_length)
     dtype = compute_dtype(precision(merged))
-    kernels = kernel_table(device, optimizer.adam_bias_correction, dtype, config.model.attention_dropout)
-    if optimizer.optimizer == "lamb":
-        kernels[-1] = ("optimizer", "Lamb", "ours, on whole fp32 tensors")
-    elif offloads_optimizer(merged):
-        kernels[-1] = ("optimizer", "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it")
+    dropout, offloaded = config.model.attention_dropout, offloads_optimizer(merged)
+    kernels = kernel_table(device, optimizer.adam_bias_correction, dtype, dropout, optimizer.optimizer, offloaded)
     compiled = compiled or resolve_compile(config.run.compile, device, zero_stage(merged))
     kernels.insert(-1, ("compile", compiled.name, compiled.why))
     states = state_bytes(group_sizes(objective), merged, world_size)

@@ -32,6 +32,7 @@ from pretraining.ds_config import (
 )
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
+from pretraining.machine import machine_facts
 from pretraining.meter import Meter, rank_peak_flops
 from pretraining.metrics import add_sums, summarize
 from pretraining.model import recompute_activations
@@ -168,13 +169,17 @@ class Trainer:
             write_state(self.folder, status, self.step, reason=self.stop.reason)
 
 
-def prepare_run_folder(config: Config, merged: dict, first_step: int) -> None:
-    """Write what this run was made from, config.json, ds_config.json, command.txt, and note its start."""
+def prepare_run_folder(config: Config, merged: dict, device: torch.device, first_step: int) -> None:
+    """Write what this run was made from and on, and note its start.
+
+    config.json, ds_config.json, command.txt, machine.json.
+    """
     folder = Path(config.run.save)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     checkpoint.write_atomically(folder / "ds_config.json", json.dumps(merged, indent=2) + "\n")
     checkpoint.write_atomically(folder / "command.txt", " ".join(sys.argv) + "\n")
+    checkpoint.write_atomically(folder / "machine.json", json.dumps(machine_facts(device), indent=2) + "\n")
     note_start(folder, first_step)
 
 
@@ -217,7 +222,7 @@ def train(config: Config) -> int:
     if resume:
         training_state.load_state(engine, resume.folder, resume.counters)
     # Nothing is written under --save before everything that can be refused has been looked at.
-    engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged, first_step))
+    engine_module.on_rank_zero(lambda: prepare_run_folder(config, merged, device, first_step))
     if rank == 0:
         print(describe_run(config, objective, merged, world_size, first_step, compiled), flush=True)
         if resume and (moved := resume.describe_move(checkpoint.layout(engine))):

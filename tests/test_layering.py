@@ -23,6 +23,7 @@ ORDER = (
     ("flags",),
     ("batch",),
     ("ranks",),
+    ("machine",),
     ("stopping",),
     ("staging",),
     ("reachability",),

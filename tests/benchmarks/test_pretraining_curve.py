@@ -4,7 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks import pretraining_curve
 from tests.run_folders import read_rows
@@ -28,12 +30,34 @@ def test_a_finished_run_becomes_a_page_a_table_and_a_plot(tmp_path: Path, monkey
 
     page = output.with_suffix(".md").read_text(encoding="utf-8")
     assert f"--data-path {corpus[0].name} " in page and str(tmp_path) not in page
+    facts = json.loads((run / "machine.json").read_text(encoding="utf-8"))
+    assert facts["commit"] and facts["torch"] == torch.__version__
+    machine = f"{facts['device']}, {facts['cores']} cores, torch {facts['torch']}"
+    assert f"Run at commit {facts['commit']}; {machine}." in page.splitlines()
     thirds = [
         (rows[0]["discriminator_auc"] + rows[1]["discriminator_auc"]) / 2,
         *(row["discriminator_auc"] for row in rows[2:]),
     ]
     assert f"AUC of the three thirds of the run: {', '.join(f'{value:.4f}' for value in thirds)}" in page
     assert f"| {rows[-1]['discriminator_auc']:.4f} | {rows[-1]['generator_accuracy']:.3f} |" in page.splitlines()[-1]
+
+
+def test_a_run_of_before_machine_json_is_said_to_be_analysed_here(tmp_path: Path) -> None:
+    assert pretraining_curve.describe_origin(tmp_path).startswith("Analysed at commit ")
+
+
+def test_no_folder_is_left_in_a_command() -> None:
+    command = "/code/train.py --save /a/b/run --load=/a/c/old --data-path 0.5 /d/one 0.5 /d/two --split 9,1,0\n"
+    expected = "train.py --save run --load=old --data-path 0.5 one 0.5 two --split 9,1,0"
+    assert pretraining_curve.without_folders(command) == expected
+
+
+def test_neighbours_of_three_word_pieces() -> None:
+    """Vocabulary of 4: columns 0 to 3 the word piece, 4 to 7 its left one, 8 to 11 its right one; the ends meet."""
+    features = pretraining_curve.neighbour_features(np.array([1, 3, 2]), 4).toarray()
+    ones = [np.flatnonzero(row).tolist() for row in features]
+    assert ones == [[1, 4 + 2, 8 + 3], [3, 4 + 1, 8 + 2], [2, 4 + 3, 8 + 1]]
+    assert features.shape == (3, 12) and features.sum() == 9
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

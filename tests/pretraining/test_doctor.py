@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from pretraining import doctor_files, doctor_hosts, doctor_machine
+from pretraining.config import OptimizerConfig
 from pretraining.corpus.indexed import corpus_path
 from pretraining.doctor import Preflight, build_parser, look_at_launch, look_here, save_is_shared
 from pretraining.doctor_report import OK, PROBLEM, Row, guarded, merge_ranks, ok, problem, report
@@ -97,7 +98,13 @@ def test_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor_machine.resolve_attention("cpu", torch.float32, False)
     broken = real._replace(run=lambda *given: 1.01 * real.run(*given))
     monkeypatch.setattr(doctor_machine, "resolve_attention", lambda *given: broken)
-    assert problems(doctor_machine.kernels(False)) == ["kernels"]
+    assert problems(doctor_machine.kernels(OptimizerConfig(), offloaded=False)) == ["kernels"]
+
+
+def test_the_optimizer_that_will_run_is_named() -> None:
+    lamb = doctor_machine.kernels(OptimizerConfig(optimizer="lamb"), offloaded=False)[0].seen
+    assert "optimizer: Lamb" in lamb and "FusedAdam" not in lamb
+    assert "optimizer: DeepSpeed FusedAdam" in doctor_machine.kernels(OptimizerConfig(), offloaded=False)[0].seen
 
 
 @pytest.mark.parametrize("missing", ["compiler", "ninja"])

@@ -85,6 +85,9 @@ def test_the_choice_is_named_in_the_table() -> None:
         assert rows["optimizer"][1].startswith("with bias correction")
         assert all(chosen and why for chosen, why in rows.values())
     assert kernel_table("cpu", bias_correction=False)[-1][2].startswith("no bias correction")
+    assert kernel_table("cpu", False, optimizer="lamb")[-1][:2] == ("optimizer", "Lamb")
+    assert kernel_table("cuda", False, offloaded=True)[-1][:2] == ("optimizer", "DeepSpeed CPUAdam")
+    assert kernel_table("cpu", False, offloaded=True)[-1][:2] == ("optimizer", "DeepSpeed FusedAdam")  # engine.py
 
 
 def test_a_kernel_that_fails_or_differs_is_not_used() -> None:

@@ -4,18 +4,20 @@ import json
 import math
 import os
 import signal
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretraining import checkpoint
 from pretraining import engine as engine_module
 from pretraining.export import PROBE_TEXT, export
 from pretraining.run_log import EXIT_INVALID, EXIT_STOPPED
-from tests.run_folders import differing_tensors, metric_rows, run_state
+from tests.run_folders import differing_tensors, metric_rows, read_rows, run_state
 from tests.tiny import make_corpus
 from tests.training_runs import flags_of, on_ranks, start_training, steps_seen, train, watch_steps
 
@@ -31,6 +33,26 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
     """weights.safetensors of a run's newest checkpoint."""
     return safetensors.torch.load_file(checkpoint.find_checkpoint(run) / checkpoint.WEIGHTS)
+
+
+def check_meter(run: Path) -> None:
+    """Every training row, and TensorBoard at every step, has the meter's numbers; two ranks are hardly ever equal."""
+    rows = [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
+    board = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    for name in ("data_wait_share", "rank_imbalance", "mfu"):
+        values = [row[name] for row in rows]
+        assert all(0 <= value < 1 for value in values) and any(values), name
+        events = board.Scalars(f"train/{name}")
+        assert [event.step for event in events] == [row["step"] for row in rows]
+        assert [event.value for event in events] == pytest.approx(values, rel=1e-5)
+
+
+def check_profile(folder: Path) -> None:
+    """A trace of two optimizer steps, forward and backward, and the table beside it."""
+    names = Counter(event.get("name") for event in json.loads((folder / "trace.json").read_text())["traceEvents"])
+    assert sum(name.startswith("ProfilerStep#") for name in names if name) >= 2
+    assert names["aten::gelu"] and names["aten::gelu_backward"]
+    assert (folder / "operators.md").read_text().startswith("| operator |")
 
 
 # Going on
@@ -60,7 +82,9 @@ def test_a_stopped_run_goes_on_bit_by_bit(corpus: Corpus, tmp_path: Path, deepsp
         )
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(tmp_path / "out0", 2, flags("whole"), partial(watch_steps, whole))
+    train(tmp_path / "out0", 2, flags("whole", profile=True), partial(watch_steps, whole))
+    check_meter(whole)
+    check_profile(whole / "profile")
     # One rank alone is asked to stop, in its sixth step: both must.
     stop = {(0, 6): signal.SIGTERM}
     train(tmp_path / "out1", 2, flags("parts"), partial(watch_steps, parts, stop), status=EXIT_STOPPED)
