@@ -11,7 +11,8 @@ where neighbouring words of a class are one entity.
 
 Files, read as they are distributed: data/pico/ebmnlp of github.com/allenai/scibert: train.txt, dev.txt, test.txt;
 `token POS O tag` divided by blanks, tags O, I-PAR, I-INT and I-OUT without any B, `-DOCSTART- (PMID)`; or the files
-that BLURB's data generation makes (train.tsv, devel.tsv, test.tsv), whose labels are the starting spans only.
+that BLURB's data generation makes (train.tsv, devel.tsv, test.tsv), whose labels are the starting spans only. The
+corpus' own layout, documents/*.tokens with annotations/, is not read: make one of these forms of it first.
 
 | variant           | train / dev / test                              |
 | ----------------- | ----------------------------------------------- |
