@@ -107,14 +107,17 @@ def test_ours_that_breaks_ends_the_run(monkeypatch: pytest.MonkeyPatch, small_pr
 
 @pytest.mark.slow
 def test_compiled_ways_and_a_corpus_of_one_s_own_are_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture, small_products: None
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, small_products: None
 ) -> None:
+    # In the shared cache a killed compilation leaves a library that is cut off, on which all later ones fail.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     prefix, _ = make_corpus(tmp_path)
     flags = ["--execution", "compile", "--attention", "sdpa", "--our-execution", "compile", "--corpus", str(prefix)]
     main([*TINY, *ONE_PEER, *flags, "--vocab-size", "500", "--rounds", "1"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     names = {row["name"] for row in result["rows"]}
-    assert names == {"ours compile fp32 4", "hf sdpa compile fp32 longest 4"} and not result["failed"]
+    assert result["failed"] == {}
+    assert names == {"ours compile fp32 4", "hf sdpa compile fp32 longest 4"}
     assert result["corpus"] == str(prefix) and result["ratio"] > 0
 
 
