@@ -144,7 +144,8 @@ def open_benchmark(
     """All that may be refused, flags, model and files; and the settings and the description of the run."""
     check_flags(options)
     settings = encoder.load_config(options.model)
-    config = config_from(options).for_hidden_size(settings.hidden_size)
+    rate = benchmark.electra_base_rate if settings.model_type == "electra" else 0.0  # it is published for no other
+    config = config_from(options).for_hidden_size(settings.hidden_size, rate)
     config = replace(config, encoder_dropout=encoder.encoder_dropout(settings, config.encoder_dropout))
     prepared = benchmark.prepare(benchmark, options, config)
     if options.train_on_dev and not all(task.features.get("dev") for task in prepared.tasks):

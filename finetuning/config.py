@@ -17,7 +17,8 @@ class FinetuneConfig:
     learning_rate: float = setting(
         0.0,
         "Peak learning rate, that of the head; 0 takes the one for the model's size: 3e-4 up to hidden size "
-        "256 (small), 5e-5 from 1024 (large), 1e-4 between (base).",
+        "256 (small), 5e-5 from 1024 (large), 1e-4 between, but for ELECTRA of hidden size 768 (base) the one "
+        "published for the benchmark, where there is one.",
     )
     layer_decay: float = setting(
         0.0,
@@ -84,10 +85,14 @@ class FinetuneConfig:
             if not holds:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} is out of range: see --help")
 
-    def for_hidden_size(self, hidden_size: int) -> "FinetuneConfig":
-        """The same with the learning rate and layer decay that fit the model's size, where they are 0."""
+    def for_hidden_size(self, hidden_size: int, published: float = 0.0) -> "FinetuneConfig":
+        """The same with the learning rate and layer decay that fit the model's size, where they are 0.
+
+        `published` is the benchmark's rate for hidden size 768, 0 where none is or the model is of another kind.
+        """
         large = hidden_size >= 1024
         rate = 5e-5 if large else 3e-4 if hidden_size <= 256 else 1e-4
+        rate = published if published and hidden_size == 768 else rate
         decay = 0.9 if large else 0.8
         return replace(self, learning_rate=self.learning_rate or rate, layer_decay=self.layer_decay or decay)
 

@@ -15,6 +15,8 @@ label).
 
 A model finetuned on MNLI (finetuning.mnli, --model .../model) goes on from there with its head: the labels are the
 same. Published scores that may stand beside ours are in BENCHMARK below, each with its source.
+BioELECTRA (BioNLP 2021) was finetuned with 3 epochs and batches of 32; the rate is known of a large model only (5e-5),
+so it is by the model's size here. More epochs may be run, for the dev score says when to stop.
 """
 
 from argparse import Namespace

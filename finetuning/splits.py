@@ -39,6 +39,7 @@ class Benchmark:
     prepare: Callable[["Benchmark", Namespace, FinetuneConfig], Any]  # read, check, build: a command.Prepared
     score_file: Callable[["Benchmark", Namespace], dict[str, Any]]  # --data, --predictions, --split -> scores
     add_flags: Callable[[ArgumentParser], None] | None = None  # its own flags and its family's
+    electra_base_rate: float = 0.0  # learning rate published for it with ELECTRA-base; 0: none is, so by size
 
 
 def describe(sizes: Sizes) -> str:

@@ -146,5 +146,7 @@ def test_flags_make_the_config():
 def test_defaults_follow_the_models_size(hidden, rate, decay):
     config = FinetuneConfig().for_hidden_size(hidden)
     assert (config.learning_rate, config.layer_decay) == (rate, decay)
-    given = FinetuneConfig(learning_rate=1e-5, layer_decay=1.0).for_hidden_size(hidden)
+    published = FinetuneConfig().for_hidden_size(hidden, 2e-4)
+    assert published.learning_rate == (2e-4 if hidden == 768 else rate)
+    given = FinetuneConfig(learning_rate=1e-5, layer_decay=1.0).for_hidden_size(hidden, 2e-4)
     assert (given.learning_rate, given.layer_decay) == (1e-5, 1.0)
