@@ -152,8 +152,8 @@ def classification_task(
             examples["test"], decode(outputs, settings, scale), path
         ),
         predictions_suffix=settings.suffix,
-        collapse=lambda split, outputs: (
-            always_one(examples[split], decode(outputs, settings, scale), split) if settings.kind == "single" else None
+        collapse=lambda outputs: (
+            always_one(examples["dev"], decode(outputs, settings, scale)) if settings.kind == "single" else None
         ),
     )
 

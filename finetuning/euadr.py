@@ -13,8 +13,7 @@ all epochs are run. The test sentences of the ten folds are all sentences, each 
 | ----------------- | ------------------------------------------------------ |
 | EU-ADR (10 folds) | 355, of them 262 of class 1; 35 to 37 in a fold's test |
 
-To answer "yes" always has an F1 of about 85: a score below that has learned nothing, and a run that answers so on the
-test sentences of a fold has failed.
+To answer "yes" always has an F1 of about 85: a score below that has learned nothing.
 """
 
 from functools import partial

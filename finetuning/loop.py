@@ -12,7 +12,7 @@ functions that make a batch, run the model, give the loss and score the outputs.
 2. AdamW takes one step a batch, each layer with its own learning rate (finetuning.optim);
 3. after every epoch the dev split is scored; the best epoch is kept, and training ends when `patience` epochs
    brought nothing better; without a dev split all epochs are run and the last is kept; a run whose loss is not
-   finite, or whose kept epoch scores 0 or gives one and the same answer throughout (`Task.collapse`), has failed;
+   finite, or whose kept epoch scores 0 or gives one and the same answer to all of dev (`Task.collapse`), has failed;
 4. finetuning.results repeats this for several seeds and writes the scores.
 """
 
@@ -54,7 +54,7 @@ class Task:
     save: Callable[[nn.Module, Path], None]  # as a Hugging Face folder
     write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, in the official format
     predictions_suffix: str = "tsv"  # of that file's name
-    collapse: Callable[[str, list[np.ndarray]], str | None] | None = None  # split, its outputs -> why they say nothing
+    collapse: Callable[[list[np.ndarray]], str | None] = lambda _: None  # outputs of dev -> why they say nothing
 
 
 @dataclass
@@ -145,11 +145,6 @@ def train_epoch(
     return summed / items
 
 
-def collapsed(task: Task, split: str, outputs: list[np.ndarray]) -> str | None:
-    """Why a run with these outputs counts as failed, whatever they score; or None."""
-    return task.collapse(split, outputs) if task.collapse else None
-
-
 def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
     """Train `model` on the train split, on all ranks; it ends up with the weights of the epoch best on dev.
 
@@ -186,7 +181,7 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
             result.best_epoch = epoch
         elif result.dev is None or dev[task.metric] > result.dev[task.metric]:
             result.dev, result.best_epoch = dev, epoch
-            result.failure = collapsed(task, "dev", outputs)
+            result.failure = task.collapse(outputs)
             best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         elif epoch - result.best_epoch >= config.patience:
             break

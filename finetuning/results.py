@@ -9,8 +9,9 @@ Shared by every benchmark; nothing to run here. In <output>/<benchmark variant>/
 - `results.json`, written last: mean and standard deviation over the seeds, for finetuning.table.
 
 Scores are fractions (1.0 is perfect); the table prints percent. A failed run (loss not finite, a dev score of 0,
-or one class as the answer to every text of dev, or of test where there is no dev: that may score 50 to 85) is listed
-with its reason, counted, and left out of the mean. The standard deviation is that of a sample (n - 1).
+or one class as the answer to every text of dev, which may score 50 to 85) is listed with its reason, counted, and left
+out of the mean; where there is no dev split nobody judges that, for the test split is not there to choose runs by.
+The standard deviation is that of a sample (n - 1).
 """
 
 import json
@@ -28,7 +29,7 @@ import torch
 
 from finetuning import ranks
 from finetuning.config import FinetuneConfig
-from finetuning.loop import Task, choose_device, collapsed, fit, predict
+from finetuning.loop import Task, choose_device, fit, predict
 from finetuning.provenance import provenance
 from finetuning.result_files import read_json
 
@@ -162,8 +163,6 @@ def run_part(task: Task, config: FinetuneConfig, seed: int, prefix: Path, best: 
     if result.trained:
         outputs = predict(model, task, task.features["test"], config)
         part["test"] = task.score("test", outputs)
-        if "dev" not in task.features:
-            part["failed"] = collapsed(task, "test", outputs)
         predictions = prefix.with_name(f"{prefix.name}.predictions.{task.predictions_suffix}")
         if ranks.rank() == 0:
             task.write_predictions(outputs, predictions)

@@ -117,10 +117,10 @@ def check_labels(examples: dict[str, list[Example]], settings: Settings) -> None
             )
 
 
-def always_one(examples: list[Example], predicted: list[Label], split: str) -> str | None:
+def always_one(examples: list[Example], predicted: list[Label]) -> str | None:
     """That all examples get the same label where they have several, as finetuning on few examples may end; or None."""
     if len(set(predicted)) == 1 and len({example.label for example in examples}) > 1:
-        return f"answers class {predicted[0]!r} always on {split}"
+        return f"answers class {predicted[0]!r} always on dev"
     return None
 
 

@@ -29,4 +29,4 @@ def test_one_class_for_all_texts_is_a_failed_run(tiny_model):
 def test_several_labels_and_numbers_may_be_the_same_for_all(tiny_model, kind):
     labels = [("yes",), ("no",)] if kind == "multi" else [0.0, 1.0]
     task = classification_task(everywhere(singles(labels)), str(tiny_model), LEARN, settings(kind))
-    assert task.collapse("test", [np.zeros((1, 2))] * len(TEXTS)) is None
+    assert task.collapse([np.zeros((1, 2))] * len(TEXTS)) is None
