@@ -34,9 +34,11 @@ import torch
 from benchmarks.pretraining_speed_data import VOCABULARY, loader_rate, open_text, steps
 from benchmarks.pretraining_speed_machine import StepMemory, clock_of, describe_machine
 from benchmarks.pretraining_speed_ways import Setting, Variant, Way, check_finite, make_way, run_step
+from pretraining.allocator import keep_freed_memory
 from pretraining.batch import MaskedBatch
 from pretraining.config import PRESETS, Config
 from pretraining.data import Samples
+from pretraining.ds_config import precision_of_hardware
 from pretraining.meter import measure_peak_flops, synchronize
 from pretraining.plan_time import training_flops_per_token
 
@@ -144,6 +146,7 @@ def peer_settings(options: argparse.Namespace) -> list[tuple[Setting, list[Varia
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure as the flags say; everything that is printed."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    keep_freed_memory(device)  # as the trainer does; all ways have it
     config = Config()
     config.model.preset, config.data.seq_length = options.size, options.length
     config.fill_from_preset()
@@ -233,11 +236,15 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def default_precision() -> str:
+    """bf16 where the trainer would take half precision, else fp32."""
+    return "fp32" if precision_of_hardware() == "fp32" else "bf16"
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    bf16 = torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() in ("AMX", "AVX512_BF16")
     add = parser.add_argument
     add("--size", required=True, choices=list(PRESETS), help="Preset of both networks.")
     add("--length", required=True, type=int, help="Longest sample in word pieces.")
@@ -249,7 +256,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--minutes", type=float, default=60.0, help="No new peer begins after these (default: %(default)s).")
     add("--our-micro-batch", type=int, default=32, help="Samples of our micro-batch (default: %(default)s).")
     choices = ("fp32", "bf16", "autocast")
-    add("--our-precision", choices=choices, default="bf16" if bf16 else "fp32", help="Default here: %(default)s.")
+    add("--our-precision", choices=choices, default=default_precision(), help="Default here: %(default)s.")
     execution = "compile" if torch.cuda.is_available() else "eager"
     add("--our-execution", choices=("eager", "compile"), default=execution, help="Default here: %(default)s.")
     add("--clock", choices=("wall", "processor"), default="wall", help="Whose seconds count (default: %(default)s).")

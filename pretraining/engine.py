@@ -29,6 +29,7 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
 from torch import nn
 from torch.distributed import distributed_c10d as c10d
 
+from pretraining.allocator import keep_freed_memory
 from pretraining.batch import MaskedBatch
 from pretraining.config import OptimizerConfig, RunConfig
 from pretraining.ds_config import offloads_optimizer, precision, zero_stage
@@ -74,6 +75,7 @@ def start_ranks(timeout_minutes: float = RunConfig.distributed_timeout_minutes) 
     device = torch.device(accelerator.device_name(local_rank) if accelerator.device_name() == "cuda" else "cpu")
     if device.type == "cuda":
         accelerator.set_device(local_rank)
+    keep_freed_memory(device)
     if local_rank == 0:
         _break_stale_locks()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)

@@ -23,6 +23,7 @@ from pretraining.attention import (
     attention_flash_attn,
     attention_jagged,
     attention_varlen,
+    attention_written_out,
 )
 from pretraining.softmax import VOCABULARY_MULTIPLE
 
@@ -78,7 +79,7 @@ def fault_of_attention(attention: Attention, device: str, dtype: torch.dtype) ->
 def resolve_attention(device_type: str, dtype: torch.dtype, with_dropout: bool) -> Choice:
     """The attention for this kind of device, this precision, and attention dropout or none."""
     if device_type != "cuda":
-        return Choice("attention_by_sample", attention_by_sample, "no CPU kernel is faster backward")
+        return Choice("attention_written_out", attention_written_out, "no CPU kernel of torch is faster backward")
     half, reasons = dtype in (torch.bfloat16, torch.float16), []
     for attention, module, excuse in (
         (attention_varlen, "torch.nn.attention.varlen", "no dropout" if with_dropout else ""),

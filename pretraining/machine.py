@@ -36,7 +36,10 @@ def name_of_device(device: torch.device) -> str:
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+    instructions = [torch.backends.cpu.get_cpu_capability()]
+    # What decides about bf16 (ds_config.precision_of_hardware), which torch's word leaves out.
+    instructions += [key for key, has in torch.cpu.get_capabilities().items() if has is True and key.endswith("bf16")]
+    return f"{name} ({', '.join(instructions)})"
 
 
 def machine_facts(device: torch.device) -> dict[str, str | int | None]:

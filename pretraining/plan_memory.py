@@ -168,8 +168,8 @@ def _layer_bytes(shape: EncoderShape, length: int, size: int, device_type: str) 
     # The layer's input, query, key, value, context, twice the sum before LayerNorm, the first LayerNorm's output.
     layer = size * (8 * width + 2 * ffn) + 2 * mask * width
     if device_type == "cpu":
-        # attention_by_sample keeps the softmax; with dropout its mask and what is left of it.
-        layer += heads * length * (size + (size + attention_mask if attention_mask else 0))
+        # attention_written_out keeps the softmax, and with dropout its mask.
+        layer += heads * length * (size + attention_mask)
     else:
         layer += 4 * heads  # flash attention keeps one logarithm a row
     return layer

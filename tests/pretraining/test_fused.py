@@ -1,12 +1,13 @@
-"""Attention of unpadded samples against torch's own, dropout, and which kernel is picked."""
+"""Attention of unpadded samples against torch's own, dropout, bias gradients, and which kernel is picked."""
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pretraining import fused
-from pretraining.attention import Attention, attention_by_sample, attention_jagged
+from pretraining.attention import Attention, attention_by_sample, attention_jagged, attention_written_out
 from pretraining.dropout import dropout
 from pretraining.fused import (
     fault_of_attention,
@@ -14,6 +15,7 @@ from pretraining.fused import (
     nvidia_apex,
     resolve_attention,
 )
+from pretraining.linear import Linear
 
 LENGTHS = (1, 37, 5, 128, 2)
 
@@ -40,7 +42,7 @@ def attention_of_torch(
     return torch.cat(outputs)
 
 
-@pytest.mark.parametrize("attention", [attention_by_sample, attention_jagged])
+@pytest.mark.parametrize("attention", [attention_by_sample, attention_written_out, attention_jagged])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-13), (torch.float32, 1e-5)], ids=["64", "32"])
 def test_attention_equals_torch_s_sample_by_sample(attention: Attention, dtype: torch.dtype, tolerance: float) -> None:
     for ours, theirs in zip(run_attention(attention, dtype), run_attention(attention_of_torch, dtype), strict=True):
@@ -48,7 +50,7 @@ def test_attention_equals_torch_s_sample_by_sample(attention: Attention, dtype: 
         assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
-@pytest.mark.parametrize("attention", [attention_by_sample, attention_jagged])
+@pytest.mark.parametrize("attention", [attention_by_sample, attention_written_out, attention_jagged])
 def test_attention_stays_within_the_sample(attention: Attention) -> None:
     qkv = torch.randn(sum(LENGTHS), 3, 2, 8, dtype=torch.float64)
     bounds = torch.tensor(np.cumsum([0, *LENGTHS]), dtype=torch.int32)
@@ -57,6 +59,81 @@ def test_attention_stays_within_the_sample(attention: Attention) -> None:
     ours, other = attention(qkv, LENGTHS, bounds, 0.0), attention(changed, LENGTHS, bounds, 0.0)
     differs = (ours != other).flatten(1).any(1)
     assert torch.equal(differs.nonzero().flatten(), torch.arange(int(bounds[3]), int(bounds[4])))
+
+
+@pytest.mark.parametrize("dropout_probability", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_attention_written_out_drops_and_computes_as_the_reference(
+    dtype: torch.dtype, dropout_probability: float
+) -> None:
+    """Same seed, same dropped weights; in bf16 no further from float64 than the reference is, by more than a tenth."""
+    lengths, generator = (32, 32, 32, 16, 5, 1), torch.Generator().manual_seed(0)
+    bounds = torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32)
+    plain = torch.randn(sum(lengths), 3, 4, 64, generator=generator).to(dtype)
+    outer = torch.randn(sum(lengths), 4, 64, generator=generator).to(dtype)
+    exact = torch.float64 if dtype != torch.bfloat16 else torch.float32  # bf16's masks are those of fp32
+    results = []
+    for attention, kind in (
+        (attention_by_sample, exact),
+        (attention_by_sample, dtype),
+        (attention_written_out, dtype),
+    ):
+        qkv = plain.to(kind, copy=True).requires_grad_()
+        torch.manual_seed(3)
+        output = attention(qkv, lengths, bounds, dropout_probability)
+        output.backward(outer.to(kind))
+        results.append((output.detach().double(), qkv.grad.double()))
+        assert torch.equal(plain.to(kind), qkv.detach())  # nothing was scaled in place
+    for expected, reference, ours in zip(*results, strict=True):
+        distances = [(found - expected).norm() / expected.norm() for found in (reference, ours)]
+        assert distances[1] <= max(1.1 * distances[0], 1e-6 if dtype == torch.float32 else 1e-15)
+
+
+def test_attention_written_out_works_where_activations_are_recomputed() -> None:
+    """Saved tensors may be asked for once there, and the second forward pass must draw the same."""
+    qkv, bounds = torch.randn(24, 3, 2, 8), torch.tensor([0, 16, 24], dtype=torch.int32)
+    gradients = []
+    for recompute in (False, True):
+        given = qkv.clone().requires_grad_()
+        torch.manual_seed(5)
+        arguments = (given, (16, 8), bounds, 0.2)
+        if recompute:
+            output = checkpoint(attention_written_out, *arguments, use_reentrant=False)
+        else:
+            output = attention_written_out(*arguments)
+        output.square().sum().backward()
+        gradients.append(given.grad)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_linear_equals_torch_s_with_all_gradients(dtype: torch.dtype) -> None:
+    theirs = torch.nn.Linear(96, 160).to(dtype)
+    ours = Linear(96, 160).to(dtype)
+    ours.load_state_dict(theirs.state_dict())  # the same names, too
+    values = torch.randn(300, 96, dtype=torch.float64).to(dtype)
+    outer = torch.randn(300, 160, dtype=torch.float64).to(dtype)
+    results = []
+    for layer in (theirs, ours):
+        given = values.clone().requires_grad_()
+        output = layer(given)
+        assert not output._is_view()
+        output.backward(outer)
+        results.append((output.detach(), given.grad, layer.weight.grad, layer.bias.grad))
+    for expected, found in zip(*(result[:3] for result in results), strict=True):
+        assert torch.equal(expected, found)
+    exact, tolerance = outer.double().sum(0), {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2**-8}[dtype]
+    assert results[1][3].dtype == dtype
+    assert (results[1][3].double() - exact).abs().max() <= tolerance * exact.abs().max()
+
+
+def test_linear_under_autocast_gives_fp32_gradients() -> None:
+    layer, values = Linear(32, 64), torch.randn(50, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(values)
+    assert output.dtype == torch.bfloat16
+    output.float().sum().backward()
+    assert layer.bias.grad.dtype == torch.float32 and torch.equal(layer.bias.grad, torch.full((64,), 50.0))
 
 
 def test_dropout_of_attention_weights_keeps_their_mean() -> None:
@@ -75,7 +152,7 @@ def test_dropout_of_attention_weights_keeps_their_mean() -> None:
 
 
 def test_the_choice_is_named_in_the_table() -> None:
-    assert resolve_attention("cpu", torch.float32, True).run is attention_by_sample
+    assert resolve_attention("cpu", torch.float32, True).run is attention_written_out
     choice = resolve_attention("cuda", torch.float32, True)
     assert choice.run is attention_jagged
     assert "varlen: no dropout" in choice.why and "flash_attn: half precision only" in choice.why
@@ -134,6 +211,22 @@ def test_dropout_zeroes_at_its_rate_scales_the_rest_and_passes_the_same_gradient
     torch.manual_seed(1)
     assert torch.equal(dropout(values, 0.1), dropped)
     assert dropout(values, 0.0) is values
+
+
+def test_dropout_draws_the_same_values_in_every_type() -> None:
+    """By bits in half precision, by a product in wider types; what is dropped is plus zero, even where it was not
+    finite."""
+    values = torch.randn(300, 7, dtype=torch.float64)
+    kept = []
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        torch.manual_seed(2)
+        dropped = dropout(values.to(dtype), 0.3)
+        assert torch.allclose(dropped[dropped != 0].double(), values[dropped != 0] / 0.7, rtol=2e-2)
+        kept.append(dropped != 0)
+    assert all(torch.equal(kept[0], other) for other in kept[1:])
+    torch.manual_seed(2)
+    infinite = dropout(torch.full((300, 7), -torch.inf, dtype=torch.bfloat16), 0.3)
+    assert torch.equal(infinite == 0, ~kept[0]) and not infinite.isnan().any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

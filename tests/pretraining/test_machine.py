@@ -32,4 +32,6 @@ def test_git_that_is_missing_or_slow_fails_no_run(error: Exception, monkeypatch:
     monkeypatch.setattr(machine.subprocess, "run", run)
     facts = machine.machine_facts(torch.device("cpu"))
     assert facts["commit"] == "unknown" and facts["torch"] == torch.__version__
-    assert facts["device"].endswith(f"({torch.backends.cpu.get_cpu_capability()})")
+    instructions = facts["device"].rsplit("(", 1)[1].rstrip(")").split(", ")
+    assert instructions[0] == torch.backends.cpu.get_cpu_capability()
+    assert ("avx512_bf16" in instructions) == bool(torch.cpu.get_capabilities().get("avx512_bf16"))
