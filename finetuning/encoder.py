@@ -16,7 +16,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
 
 # Their positions start after the padding id, so that fewer are left than the configuration says.
-POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "longformer"}
+POSITIONS_AFTER_PADDING = {
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "roberta-prelayernorm", "data2vec-text"),
+    *("mpnet", "xmod", "luke", "ibert"),
+}
 # Names of dropout inside the encoder: the BERT family's, ModernBERT's, DistilBERT's, Funnel's.
 ENCODER_DROPOUTS = (
     "hidden_dropout_prob",

@@ -201,6 +201,20 @@ def test_inputs_are_those_of_the_tokenizer(model):
     assert set(batch["input_ids"][batch["attention_mask"] == 0].tolist()) == {tokenizer.pad_token_id}
 
 
+def test_the_longest_inputs_run(model):
+    """Windows of as many word pieces as the encoder has positions for; no text or pair is cut."""
+    task = classification.classification_task(
+        {split: [Example("ﬁbrosis 🧬 " * 60, one, two) for one, two in (("a", None), ("b", "5 µM " * 90))]
+         for split in ("train", "test")},
+        str(model),
+        LEARN,
+        classification.Settings("single", "accuracy", lambda *_: {}, lambda *_: None, ("a", "b")),
+    )  # fmt: skip
+    lengths = [len(ids) for feature in task.features["test"] for ids in feature["windows"]]
+    assert len(lengths) > 4 and max(lengths) in (63, 64)
+    assert all(np.isfinite(output).all() for output in predict(task.make_model(), task, task.features["test"], LEARN))
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_questions_are_learnt_and_answered(learner, tmp_path, head):
     examples = [Question(f"q{i}", question, CONTEXTS[where], ((CONTEXTS[where].index(answer), answer),))
