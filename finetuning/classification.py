@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -50,17 +50,21 @@ from finetuning.words import sentence_places
 
 
 def with_tokens(tokenizer: PreTrainedTokenizerBase, tokens: tuple[str, ...]) -> dict[str, list[int]]:
-    """Add to the tokenizer what it does not keep whole yet; returns those and the word pieces they were before.
+    """Make the tokenizer keep these whole; returns the new ones and the word pieces that they were before.
 
-    The blank before one belongs to it: byte-level tokenizers would make a piece of its own of it.
+    The blank before one belongs to it: byte-level tokenizers would make a piece of its own of it. Those that the folder
+    has as special tokens keep their embeddings, and are tokens of texts from now on.
     """
     ids, _ = word_pieces(tokenizer, list(tokens), False)
     unknown = tokenizer.unk_token_id
     absent = {
         token: pieces for token, pieces in zip(tokens, ids, strict=True) if len(pieces) > 1 or pieces == [unknown]
     }
+    special = set(absent) & set(tokenizer.added_tokens_encoder)
     tokenizer.add_tokens([AddedToken(token, normalized=False, lstrip=True) for token in absent])
-    return absent
+    if special:  # the library does not forget what was special, and would go on to cut it in texts
+        tokenizer._tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    return {token: pieces for token, pieces in absent.items() if token not in special}
 
 
 def make_batch(features: list[Feature], layout: Layout, head: str) -> Batch:

@@ -91,7 +91,7 @@ def read_file(path: Path) -> TaggedFile:
     """Sentences of `path` with its tags unchanged; ValueError names the line that is wrong."""
     data = read_bytes(path)
     text = decode(data, path)
-    separator = "\t" if "\t" in text else None
+    tabs = "\t" in text
     file = TaggedFile(path, [], hashlib.sha256(data).hexdigest())
     words: list[str] = []
     tags: list[str] = []
@@ -109,7 +109,8 @@ def read_file(path: Path) -> TaggedFile:
                     file.documents.append("")  # of what stands before the first such line
                 file.documents.append(document["id"] or document["medline"] or "")
             continue
-        cells = line.split(separator)
+        # Not split(): it also divides at characters such as U+2009, which may be part of a token.
+        cells = line.split("\t") if tabs else [cell for cell in line.split(" ") if cell]
         file.columns = file.columns or len(cells)
         if len(cells) != file.columns or file.columns < 2 or not cells[0].strip(" "):
             expected = file.columns if file.columns > 1 else "2 or more (the token first, its tag last)"

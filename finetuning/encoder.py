@@ -15,10 +15,11 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
 
-# Byte-level tokenizers mark a word by the blank before it, which a list of words has to be given.
-NEEDS_BLANK_BEFORE_WORDS = {"roberta", "deberta", "longformer", "modernbert"}
 # Their positions start after the padding id, so that fewer are left than the configuration says.
-POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "longformer"}
+POSITIONS_AFTER_PADDING = {
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "roberta-prelayernorm", "data2vec-text"),
+    *("mpnet", "xmod", "luke", "ibert"),
+}
 # Names of dropout inside the encoder: the BERT family's, ModernBERT's, DistilBERT's, Funnel's.
 ENCODER_DROPOUTS = (
     "hidden_dropout_prob",
@@ -71,8 +72,7 @@ def load_config(model: str) -> transformers.PretrainedConfig:
 
 def load_tokenizer(model: str, config: transformers.PretrainedConfig) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of `model`; ValueError if special tokens are absent or ids do not fit the model."""
-    settings = {"add_prefix_space": True} if config.model_type in NEEDS_BLANK_BEFORE_WORDS else {}
-    tokenizer = open_pretrained(AutoTokenizer, model, **settings)
+    tokenizer = open_pretrained(AutoTokenizer, model)
     vocabulary = tokenizer.get_vocab()
     if set(vocabulary) <= set(tokenizer.all_special_tokens):  # what transformers makes of a folder without the files
         raise ValueError(f"--model {model} has no tokenizer files (tokenizer.json or vocab.txt): copy them there")

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from finetuning import encoder
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Batch, Feature
+from finetuning.pieces import encode
 from finetuning.squad_files import Example
 
 Offsets = np.ndarray  # [pieces, 2]: first character of each piece, and one after its last
@@ -92,24 +93,11 @@ def make_reader(model: str, config: FinetuneConfig, longest: int) -> Reader:
 
 
 def word_pieces(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, tuple[list[int], Offsets]]:
-    """Ids and character offsets of each distinct text; text such as "[MASK]" is text; no offset is of a blank."""
+    """Ids and character offsets (finetuning.pieces) of each distinct text; text such as "[MASK]" is text."""
     distinct = list(dict.fromkeys(texts))
-    encoded = tokenizer(
-        distinct,
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    found = {}
-    for text, ids, pairs in zip(distinct, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        offsets = np.array(pairs, dtype=np.int32).reshape(-1, 2)
-        for pair in offsets:  # byte-level and sentence pieces may begin with the blank before a word
-            while pair[0] < pair[1] and text[pair[0]].isspace():
-                pair[0] += 1
-        found[text] = ids, offsets
-    return found
+    ids, spans = encode(tokenizer, distinct, offsets=True)
+    offsets = [np.array(pairs, dtype=np.int32).reshape(-1, 2) for pairs in spans]
+    return dict(zip(distinct, zip(ids, offsets, strict=True), strict=True))
 
 
 def windows(length: int, capacity: int, overlap: int) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from finetuning.conll import Sentence
 from finetuning.loop import Batch, Feature
+from finetuning.pieces import blank_before_word, encode
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,10 @@ class Cutting:
 
 
 def word_pieces(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> dict[str, list[int]]:
-    """The word-piece ids of each distinct word, at least one each; text such as "[MASK]" is text."""
+    """The word-piece ids of each distinct word as after a blank, at least one each; text such as "[MASK]" is text."""
     distinct = sorted(set(words))
-    pieces = tokenizer(
-        [[word] for word in distinct],
-        is_split_into_words=True,
-        add_special_tokens=False,
-        split_special_tokens=True,
-    )["input_ids"]
+    blank = blank_before_word(tokenizer)
+    pieces, _ = encode(tokenizer, [blank + word for word in distinct], offsets=False)
     return {word: ids or [tokenizer.unk_token_id] for word, ids in zip(distinct, pieces, strict=True)}
 
 

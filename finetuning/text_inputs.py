@@ -21,8 +21,8 @@ from torch import Tensor, from_numpy, tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from finetuning.loop import Batch, Feature
+from finetuning.pieces import Span, encode
 
-Span = tuple[int, int]  # start, end (exclusive)
 Label = str | tuple[str, ...] | float  # one name; several, or none; a number
 
 
@@ -118,19 +118,8 @@ def word_piece_span(offsets: list[Span], characters: Span) -> Span:
 
 def word_pieces(tokenizer: PreTrainedTokenizerBase, texts: list[str], offsets: bool) -> tuple[list, list]:
     """Ids of each text, at least one each, and their characters if `offsets`; text such as "[MASK]" is text."""
-    if not texts:
-        return [], []
-    found = tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_offsets_mapping=offsets,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # it would warn of long texts, which are divided here
-    )
-    ids = [one or [tokenizer.unk_token_id] for one in found["input_ids"]]
-    return ids, [one or [(0, 0)] for one in found["offset_mapping"]] if offsets else []
+    ids, spans = encode(tokenizer, texts, offsets)
+    return [one or [tokenizer.unk_token_id] for one in ids], [one or [(0, 0)] for one in spans]
 
 
 def assemble(first: list[int], second: list[int] | None, layout: Layout) -> tuple[list[int], int]:

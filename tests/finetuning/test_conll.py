@@ -51,6 +51,14 @@ def test_scibert_files_are_iob1_without_docstart_sentences(tmp_path):
     assert file.sentences[0].tags == ["B-Entity", "O", "O", "O", "O"]  # a bare I starts an entity
 
 
+def test_only_blanks_divide_columns_without_tabs(tmp_path):
+    """Other white space may be part of a token, as in files with tabs."""
+    text = "5\u2009mg  NN O B-X\n\u00a0 NN  O I-X \nof NN O O\n\n"
+    file = read_splits(write_splits(tmp_path / "data", text))["test"]
+    assert file.sentences[0].words == ["5\u2009mg", "\u00a0", "of"]
+    assert (file.columns, file.entity_counts()) == (4, {"X": 1})
+
+
 def test_tags_without_any_b_and_columns_divided_by_blanks(tmp_path):
     """EBM-NLP as SciBERT has it; with the documents' ids."""
     text = "-DOCSTART- (10037531)\n\nXylitol NN O I-INT\nfor NN O O\n\n\n"

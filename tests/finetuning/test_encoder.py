@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForTokenClassification, BertConfig, RobertaConfig
+from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, BertConfig, RobertaConfig
 
 from finetuning import encoder
 
@@ -84,6 +84,19 @@ def test_fingerprint_follows_the_weights_not_the_place(tiny_model, copy):
 def test_longest_input():
     assert encoder.longest_input(BertConfig(max_position_embeddings=512)) == 512
     assert encoder.longest_input(RobertaConfig(max_position_embeddings=514, pad_token_id=1)) == 512
+
+
+@pytest.mark.parametrize("kind", sorted(encoder.POSITIONS_AFTER_PADDING - {"longformer"} | {"bert", "albert"}))
+def test_the_longest_input_is_the_longest(kind):
+    """One word piece more has no position; longformer, which pads inputs to its window, is left out."""
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = AutoConfig.for_model(kind, vocab_size=9, max_position_embeddings=20, pad_token_id=1, **sizes)
+    config.languages, config.default_language = ["en_XX"], "en_XX"  # xmod's
+    model, longest = AutoModel.from_config(config).eval(), encoder.longest_input(config)
+    assert longest == (20 if kind in ("bert", "albert") else 18)
+    assert model(input_ids=torch.full((1, longest), 5)).last_hidden_state.shape == (1, longest, 8)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 5))
 
 
 def test_nothing_is_printed(tiny_model, capfd):

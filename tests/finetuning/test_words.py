@@ -40,6 +40,8 @@ def test_sentences_by_hand(text, sentences):
         ("IL-2 (p53)", ["IL", "-", "2", "(", "p53", ")"]),
         ("beta-2M/CD45RO+", ["beta", "-", "2M", "/", "CD45RO", "+"]),
         ("α1_x 3.5\u00a0mg", ["α1", "_", "x", "3", ".", "5", "mg"]),
+        ("Sjo\u0308gren cafe\u0301, \u0301", ["Sjo\u0308gren", "cafe\u0301", ",", "\u0301"]),
+        ("❤\ufe0f+x\u0302\u0305y", ["❤\ufe0f", "+", "x\u0302\u0305y"]),
     ],
 )
 def test_words_by_hand(text, words):
@@ -49,7 +51,7 @@ def test_words_by_hand(text, words):
 def test_every_character_but_white_space_is_in_one_word():
     chance = random.Random(3)
     for _ in range(300):
-        text = "".join(chance.choice('abC1 .?!\n()"é-α\u2009\u200b') for _ in range(chance.randint(0, 60)))
+        text = "".join(chance.choice('abC1 .?!\n()"é-α\u2009\u200b\u0301') for _ in range(chance.randint(0, 60)))
         places = [word for place in sentence_places(text) for word in word_places(text, *place)]
         assert places == sorted(places)
         assert "".join(text[start:end] for start, end in places) == "".join(text.split())
