@@ -31,6 +31,7 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import (
     AutoModelForTokenClassification,
+    AutoTokenizer,
     DataCollatorForTokenClassification,
     ElectraConfig,
     ElectraForPreTraining,
@@ -81,7 +82,7 @@ def run_ner_way(
     sentences: list[Sentence], model: str, config: FinetuneConfig, folder: str
 ) -> tuple[Callable, Callable]:
     """(train, predict) as run_ner.py: padded to 128, the Trainer, labels on the first word piece of each word."""
-    tokenizer = encoder.load_tokenizer(model, encoder.load_config(model))
+    tokenizer = AutoTokenizer.from_pretrained(model, add_prefix_space=True)  # run_ner's way with byte-level tokenizers
     labels = sorted({tag for one in sentences for tag in one.tags})
     encoded = tokenizer(
         [one.words for one in sentences],
