@@ -24,6 +24,7 @@ from pretraining.meter import PRODUCT_SIZE, measure_peak_flops
 from tests.tiny import make_corpus
 
 TINY = ["--size", "tiny", "--length", "32", "--vocab-size", "300", "--batch-size", "4", "--our-micro-batch", "4"]
+TINY += ["--our-precision", "fp32"]  # the default is what the machine is fastest in
 ONE_PEER = ["--execution", "eager", "--precision", "fp32", "--micro-batch", "4", "--padding", "longest"]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -199,6 +200,15 @@ def test_mistakes_are_named(flags: list[str], words: str, capsys: pytest.Capture
         main([*TINY, *flags, "--no-peers"])
     assert stopped.value.code != 0
     assert words in f"{stopped.value.code}{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("fastest, expected", [("fp32", "fp32"), ("bf16", "bf16"), ("fp16", "bf16")])
+def test_ours_takes_the_precision_that_the_trainer_would(
+    fastest: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16 also where the trainer takes fp16, which the benchmark has not."""
+    monkeypatch.setattr(pretraining_speed, "precision_of_hardware", lambda: fastest)
+    assert parse(["--size", "tiny", "--length", "32"]).our_precision == expected
 
 
 BLOCKED = """
