@@ -22,7 +22,6 @@ from pretraining.batch import MaskedBatch
 from pretraining.config import ModelConfig
 from pretraining.dropout import dropout
 from pretraining.fused import layer_norm_torch, resolve_attention, resolve_layer_norm
-from pretraining.linear import Linear
 from pretraining.softmax import vocabulary_logits
 
 
@@ -106,11 +105,11 @@ class Layer(nn.Module):
         width = shape.hidden_size
         self.heads = shape.num_attention_heads
         self.hidden_dropout, self.attention_dropout = shape.hidden_dropout, shape.attention_dropout
-        self.qkv = Linear(width, 3 * width)
-        self.attention_output = Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
         self.attention_norm = LayerNorm(width, shape.layernorm_epsilon)
-        self.ffn_in = Linear(width, shape.ffn_hidden_size)
-        self.ffn_out = Linear(shape.ffn_hidden_size, width)
+        self.ffn_in = nn.Linear(width, shape.ffn_hidden_size)
+        self.ffn_out = nn.Linear(shape.ffn_hidden_size, width)
         self.ffn_norm = LayerNorm(width, shape.layernorm_epsilon)
 
     def forward(self, hidden: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
@@ -136,7 +135,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.project = None
         if shape.embedding_size != shape.hidden_size:
-            self.project = Linear(shape.embedding_size, shape.hidden_size)
+            self.project = nn.Linear(shape.embedding_size, shape.hidden_size)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
         self.recompute = False
 
@@ -174,7 +173,7 @@ class GeneratorHead(nn.Module):
 
     def __init__(self, shape: EncoderShape, word: nn.Embedding):
         super().__init__()
-        self.dense = Linear(shape.hidden_size, shape.embedding_size)
+        self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
         self.norm = LayerNorm(shape.embedding_size, shape.layernorm_epsilon)
         self.vocabulary = Vocabulary(shape.embedding_size, word.num_embeddings)
         self.vocabulary.weight = word.weight  # a module of its own, so that ZeRO-3 gathers the tied table here too
@@ -189,7 +188,7 @@ class DiscriminatorHead(nn.Module):
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
-        self.dense = Linear(shape.hidden_size, shape.hidden_size)
+        self.dense = nn.Linear(shape.hidden_size, shape.hidden_size)
         self.prediction = nn.Linear(shape.hidden_size, 1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from pretraining.linear import linear
-
 # Sums of exp(logit - max) run in float64 over blocks of this many ids: a plain fp32 cumulative sum over 30,000 ids ends
 # below its own total on up to 43 % of rows and can never draw thousands of rare ids (measured).
 SAMPLING_BLOCK = 128
@@ -38,7 +36,7 @@ def vocabulary_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Te
     more = -len(weight) % VOCABULARY_MULTIPLE[hidden.device.type]
     if more:
         weight, bias = F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more), value=-torch.inf)
-    return linear(hidden, weight, bias)
+    return F.linear(hidden, weight, bias)
 
 
 def softmax_weights(logits: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:

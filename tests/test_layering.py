@@ -31,7 +31,7 @@ ORDER = (
     ("sample_map",),
     ("data",),
     ("blend",),
-    ("allocator", "dropout", "linear"),
+    ("allocator", "dropout"),
     ("attention", "softmax"),
     ("fused",),
     ("model",),

@@ -1,4 +1,4 @@
-"""Attention of unpadded samples against torch's own, dropout, bias gradients, and which kernel is picked."""
+"""Attention of unpadded samples against torch's own, dropout, and which kernel is picked."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from pretraining.fused import (
     nvidia_apex,
     resolve_attention,
 )
-from pretraining.linear import Linear
 
 LENGTHS = (1, 37, 5, 128, 2)
 
@@ -104,36 +103,6 @@ def test_attention_written_out_works_where_activations_are_recomputed() -> None:
         output.square().sum().backward()
         gradients.append(given.grad)
     assert torch.equal(*gradients)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_linear_equals_torch_s_with_all_gradients(dtype: torch.dtype) -> None:
-    theirs = torch.nn.Linear(96, 160).to(dtype)
-    ours = Linear(96, 160).to(dtype)
-    ours.load_state_dict(theirs.state_dict())  # the same names, too
-    values = torch.randn(300, 96, dtype=torch.float64).to(dtype)
-    outer = torch.randn(300, 160, dtype=torch.float64).to(dtype)
-    results = []
-    for layer in (theirs, ours):
-        given = values.clone().requires_grad_()
-        output = layer(given)
-        assert not output._is_view()
-        output.backward(outer)
-        results.append((output.detach(), given.grad, layer.weight.grad, layer.bias.grad))
-    for expected, found in zip(*(result[:3] for result in results), strict=True):
-        assert torch.equal(expected, found)
-    exact, tolerance = outer.double().sum(0), {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2**-8}[dtype]
-    assert results[1][3].dtype == dtype
-    assert (results[1][3].double() - exact).abs().max() <= tolerance * exact.abs().max()
-
-
-def test_linear_under_autocast_gives_fp32_gradients() -> None:
-    layer, values = Linear(32, 64), torch.randn(50, 32)
-    with torch.autocast("cpu", torch.bfloat16):
-        output = layer(values)
-    assert output.dtype == torch.bfloat16
-    output.float().sum().backward()
-    assert layer.bias.grad.dtype == torch.float32 and torch.equal(layer.bias.grad, torch.full((64,), 50.0))
 
 
 def test_dropout_of_attention_weights_keeps_their_mean() -> None:
