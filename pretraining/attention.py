@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pretraining.dropout import dropout, dropout_mask, masked
@@ -56,14 +57,14 @@ class _AttentionWrittenOut(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: torch.Tensor, lengths: tuple[int, ...], probability: float) -> torch.Tensor:
         output = torch.empty_like(qkv[:, 0])
-        ctx.lengths, ctx.scale, kept = lengths, 1.0, []
+        ctx.lengths, ctx.drops, ctx.scale, kept = lengths, probability > 0, 1.0, []
         for inputs, result in zip(by_sample(qkv, lengths), by_sample(output, lengths), strict=True):
             dense = inputs.clone(memory_format=torch.contiguous_format)
             query, key, value = dense.flatten(1, 2).unbind()  # [samples * H, L, D] each
             query *= query.shape[-1] ** -0.5
             weights = torch.softmax(torch.bmm(query, key.transpose(1, 2)), dim=-1)
             kept += [query, key, value, weights]
-            if probability:
+            if ctx.drops:
                 mask, ctx.scale = dropout_mask(weights, probability)
                 value *= ctx.scale  # here, not in the weights: L * D values instead of L * L
                 weights = masked(weights, mask)
@@ -73,13 +74,13 @@ class _AttentionWrittenOut(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         result = gradient.new_empty(len(gradient), 3, *gradient.shape[1:])
-        saved = ctx.saved_tensors  # once: recomputed activations can be asked for once
-        tensors, with_dropout = iter(saved), len(saved) > 4 * len(list(itertools.groupby(ctx.lengths)))
+        tensors = iter(ctx.saved_tensors)  # once: recomputed activations can be asked for once
         for outer, parts in zip(by_sample(gradient, ctx.lengths), by_sample(result, ctx.lengths), strict=True):
             query, key, value, weights = itertools.islice(tensors, 4)
-            mask = next(tensors) if with_dropout else None
+            mask = next(tensors) if ctx.drops else None
             outer = outer.reshape(query.shape)
             kept = weights if mask is None else masked(weights, mask)
             of_value = torch.bmm(kept.transpose(1, 2), outer)
