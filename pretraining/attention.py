@@ -56,7 +56,7 @@ class _AttentionWrittenOut(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: torch.Tensor, lengths: tuple[int, ...], probability: float) -> torch.Tensor:
-        output = torch.empty_like(qkv[:, 0])
+        output = qkv.new_empty(len(qkv), *qkv.shape[2:])
         ctx.lengths, ctx.drops, ctx.scale, kept = lengths, probability > 0, 1.0, []
         for inputs, result in zip(by_sample(qkv, lengths), by_sample(output, lengths), strict=True):
             dense = inputs.clone(memory_format=torch.contiguous_format)

@@ -30,7 +30,7 @@ def dropout_mask(values: torch.Tensor, probability: float) -> tuple[torch.Tensor
     Half precision: int16, -1 (all bits) where a value is kept, 0 where it is dropped. Wider types: what a value is
     multiplied by, so that nothing is left to do.
     """
-    threshold = round(probability * 2**16)
+    threshold = min(round(probability * 2**16), 2**16 - 1)  # a probability of 0.999999 would leave nothing to scale
     scale = 2**16 / (2**16 - threshold)
     keep = random_words(values).ge_(threshold - 2**15)  # 1 or 0, in place: a table of bools takes five times as long
     if values.dtype.itemsize == 2:

@@ -156,7 +156,7 @@ def activation_bytes(config: Config, vocab_size: int, settings: dict[str, Any], 
 
 
 def _mask_bytes(size: int, device_type: str) -> int:
-    """Bytes of a value's dropout mask: of the values' own type on CPUs (dropout.py), a byte on GPUs."""
+    """Bytes of a value's dropout mask: as wide as the value on CPUs (dropout.py), a byte on GPUs."""
     return size if device_type == "cpu" else 1
 
 
