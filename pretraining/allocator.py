@@ -1,7 +1,7 @@
 """How a process on a CPU keeps its memory: freed tensors stay with it, for the next step.
 
 glibc gives every freed block above 32 MiB back to the system at once, and takes it anew, page by page and filled with
-zeros, in the next operation. `small` trains 5 to 17 % slower that way (benchmarks/NOTES.md).
+zeros, in the next operation. `small` trains up to 17 % faster without that (benchmarks/NOTES.md).
 
 Steps: `keep_freed_memory` says so to glibc, once, before the first step; other C libraries are left as they are.
 """

@@ -52,7 +52,7 @@ def by_sample(values: torch.Tensor, lengths: tuple[int, ...]) -> Iterator[torch.
 
 
 class _AttentionWrittenOut(torch.autograd.Function):
-    """Attention and its backward pass, sample by sample; see `attention_written_out`."""
+    """Attention and its backward pass, samples of equal length at once; see `attention_written_out`."""
 
     @staticmethod
     def forward(ctx: Any, qkv: torch.Tensor, lengths: tuple[int, ...], probability: float) -> torch.Tensor:

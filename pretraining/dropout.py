@@ -1,9 +1,9 @@
 """Dropout that is cheap on CPUs, where torch draws one random number for each value in turn.
 
 Steps: (1) 64-bit random words, four values of 16 bits each; (2) `dropout_mask` compares them with the probability;
-(3) `masked` lets through what is kept: in half precision by the bits, as a comparison and a product take ten times as
-long there (benchmarks/NOTES.md). Where a network is compiled, the first is an operator that the compiler does not look
-into: it draws the same numbers.
+(3) `masked` lets through what is kept: in half precision by the bits, as a table of bools and a product take more than
+four times as long there (benchmarks/NOTES.md). Where a network is compiled, the first is an operator that the compiler
+does not look into: it draws the same numbers.
 """
 
 from typing import Any

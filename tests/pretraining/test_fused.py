@@ -182,6 +182,13 @@ def test_dropout_zeroes_at_its_rate_scales_the_rest_and_passes_the_same_gradient
     assert dropout(values, 0.0) is values
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_just_below_one_drops_and_stays_finite(dtype: torch.dtype) -> None:
+    """Rounded to 1/65536 it would be 1, and what is kept would be divided by nothing."""
+    dropped = dropout(torch.ones(100_000, dtype=dtype), 0.999_999)
+    assert dropped.isfinite().all() and (dropped == 0).double().mean() > 0.999
+
+
 def test_dropout_draws_the_same_values_in_every_type() -> None:
     """By bits in half precision, by a product in wider types; what is dropped is plus zero, even where it was not
     finite."""
