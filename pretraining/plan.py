@@ -110,8 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
         f"is assumed: {', '.join(f'{name} {share}' for name, share in ASSUMED_MFU.items())}.",
     )  # fmt: skip
     parser.add_argument(
-        "--measured-run", metavar="RUN", help="Run folder on such GPUs: its speed and its samples' mean length count."
-    )
+        "--measured-run", metavar="RUN",
+        help="Run folder on such GPUs, with micro-batches of about as many word pieces: its speed and its samples' "
+        "mean length count.",
+    )  # fmt: skip
     parser.add_argument("--price-per-gpu-hour", type=float, metavar="X", help="Adds the cost, in the same currency.")
     parser.add_argument("--plot", metavar="FILE", help="Draw the scaling to 1,024 GPUs (needs matplotlib).")
     return parser
