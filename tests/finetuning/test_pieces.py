@@ -23,6 +23,13 @@ def tokenizer(request, tiny_model, tmp_path_factory):
     return PreTrainedTokenizerFast(tokenizer_object=backend, **names_of(BYTE_SPECIAL))
 
 
+@pytest.mark.parametrize("kind", ["albert charsmap", "xlm-roberta"])
+def test_compiled_rules_of_sentencepiece_are_those_of_the_folder(tmp_path, kind):
+    """Without them these kinds would say nothing of the published models."""
+    with_rules, without = encode(opened(model_of(kind, tmp_path)), ["a\u200ba", "a a"], offsets=False)[0]
+    assert with_rules == without
+
+
 def test_characters_by_hand():
     assert whole_characters("a b", [(0, 1), (1, 3)], []) == [(0, 1), (2, 3)]  # `Ġb`
     # a blank of its own, twice: a span that begins with it begins with `b`, one that ends with it ends with `a`

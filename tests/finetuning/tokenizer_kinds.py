@@ -2,12 +2,15 @@
 
     folder = model_of("modernbert", tmp_path)  # a Hugging Face folder; names in KINDS
 
-Unigram with the mark `▁` as ALBERT (lower case, accents stripped), DeBERTa-v3 (cased) and a bare tokenizer.json (NFKC,
-lower case) have it; byte-level BPE with and without a blank before the text, offsets trimmed or not, as RoBERTa's class
-and as ModernBERT's bare tokenizer.json.
+Unigram with the mark `▁` as ALBERT (lower case, accents stripped, with and without SentencePiece's compiled rules),
+XLM-RoBERTa (these rules alone), DeBERTa-v3 (cased) and a bare tokenizer.json (NFKC, lower case) have it; byte-level BPE
+with and without a blank before the text, offsets trimmed or not, as RoBERTa's class and as ModernBERT's bare
+tokenizer.json.
 """
 
+import base64
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +30,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaTokenizer,
 )
 
 from finetuning.encoder import quiet_transformers
@@ -51,6 +56,17 @@ ODD = [
     ("½ of ㎎ doses… and more", "㎎ doses"),
     ("with [SEP] and [MASK] </s>", "[SEP] and"),
 ]
+# What SentencePiece 0.2.3 makes of our --normalization_rule_tsv for these characters: ligature, micro sign, composed
+# letters, blanks, fraction, square, dots, italic beta. Published models have its nmt_nfkc so, 240,007 bytes.
+CHARSMAP = (
+    "c-kG)cWg~z9LDkI97HObNF)-8KaAR3TEyOa@4ZJ=N!6%b+^ZL@*40w8N^Rv@rL}q$*G^qU?cEY2_Pnvb$4NeU-Z#JZob#UdeUFMtDlY{DNF|C%"
+    "hGfqzX)3U+<e*>L>Ia#M4V22zPOBi5Ba6cxWvU1n(_M1aH|1h{Df-rZ47YnCq@2c5JjrE`3zbr%O?jyEczb4NDaCKfoo`xGP$g7EWdxxrs-QZm"
+    "p(bjeHfo^`YzRhO)I$gwVCQS8A$gMbF$Fb3Q#3(yG($_YKx?!@TeLxYv_nU90Mk?_bVV2Nx$1_V=z-qog}&&6{^*B+7=XbTgrOLM;TVRI7=h6k"
+    "g|Qd|mPz9fhR6g{;p7BN!bDih8JcV=lAMgGn1bn;h8c*$EX>3l%*H&-#e76#Ar`=4Z4P3v2#evwQY=9nViAvJSdIj&fD1`T#44=BY9wPV)?hu>"
+    "Aq5+dijCNeP1u4oY{ORUz;^7i_7UmWjlI}|eQ@Id_Tvx^;xIChi6c0QEF8x%>nz{|Jjg~4PT>qr!;7;xk8`+)3%HC+R?TVX3V9W|xCS4tBM&!m"
+    "1GkWmJGhN|xQhq4k4JcjCwPo!c#1+4;02!JCEmLYag_DSswEmK%ro?s_8Y5)cld}8_>52ZiZA$%Z&uB3$WQ*n5B$b2{KX&r|Nm_^n}Q1*&Jc|c"
+    "S45b+>GEdDmmy!a{sFkZrX&"
+)
 TRAINED_ON = [" ".join(word for word, _ in pairs(one)) for one in SENTENCES] + CONTEXTS + [text for text, _ in ODD[:5]]
 SIZES = {
     "hidden_size": 32,
@@ -113,6 +129,29 @@ def vocabulary(model: models.Unigram) -> list[tuple[str, float]]:
     return [tuple(pair) for pair in json.loads(Tokenizer(model).to_str())["model"]["vocab"]]
 
 
+def charsmap() -> bytes:
+    """SentencePiece's compiled rules of normalisation, as tokenizer.json has them under "Precompiled"."""
+    return zlib.decompress(base64.b85decode(CHARSMAP))
+
+
+def albert_charsmap() -> PreTrainedTokenizerBase:
+    """As albert() and then the compiled rules: the published ALBERT's."""
+    parts = [
+        normalizers.NFKD(),
+        normalizers.StripAccents(),
+        normalizers.Lowercase(),
+        normalizers.Precompiled(charsmap()),
+    ]
+    model = trained_unigram(normalizers.Sequence(parts), ALBERT_SPECIAL).model
+    return AlbertTokenizer(vocab=vocabulary(model), _spm_precompiled_charsmap=charsmap(), **names_of(ALBERT_SPECIAL))
+
+
+def xlm_roberta() -> PreTrainedTokenizerBase:
+    """The compiled rules alone, cased."""
+    model = trained_unigram(normalizers.Precompiled(charsmap()), BYTE_SPECIAL).model
+    return XLMRobertaTokenizer(vocab=vocabulary(model), _spm_precompiled_charsmap=charsmap(), **names_of(BYTE_SPECIAL))
+
+
 def byte_level(prefix: bool, trim: bool, prefix_trimmed: bool | None = None) -> Tokenizer:
     """BPE over bytes with RoBERTa's special tokens; `prefix_trimmed` is what the offsets are trimmed for."""
     tokenizer = Tokenizer(models.BPE())
@@ -152,6 +191,8 @@ KINDS: dict[str, tuple[Callable[[], PreTrainedTokenizerBase], type[PretrainedCon
     "unigram": (unigram, ElectraConfig, {"embedding_size": 32, "max_position_embeddings": 64}),
     "albert": (albert, AlbertConfig, {"embedding_size": 32, "max_position_embeddings": 64}),
     "deberta": (deberta, DebertaV2Config, {"max_position_embeddings": 64, "type_vocab_size": 0}),
+    "albert charsmap": (albert_charsmap, AlbertConfig, {"embedding_size": 32, "max_position_embeddings": 64}),
+    "xlm-roberta": (xlm_roberta, XLMRobertaConfig, {"max_position_embeddings": 66, "type_vocab_size": 1}),
     "modernbert": (modernbert, ModernBertConfig, {"max_position_embeddings": 64}),
 } | {
     f"roberta prefix={prefix} trim={trim}": (
