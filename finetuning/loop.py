@@ -100,11 +100,16 @@ def progress(batches: list[list[int]], text: str) -> tqdm:
     return tqdm(batches, desc=text, leave=False, disable=None if ranks.rank() == 0 else True)
 
 
-def predict(model: nn.Module, task: Task, features: list[Feature], config: FinetuneConfig) -> list[np.ndarray]:
-    """Outputs [rows, ...] for each input, in the order of `features`; every rank gets all of them."""
+def predict(
+    model: nn.Module, task: Task, features: list[Feature], config: FinetuneConfig, at_once: int = 0
+) -> list[np.ndarray]:
+    """Outputs [rows, ...] for each input, in the order of `features`; every rank gets all of them.
+
+    `at_once` inputs go through the model together; 0: twice as many as in training, which needs more memory.
+    """
     model.eval()
     order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
-    size = 2 * max(1, config.batch_size // config.gradient_accumulation)
+    size = at_once or 2 * max(1, config.batch_size // config.gradient_accumulation)
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     ours: dict[int, np.ndarray] = {}
     with torch.inference_mode():

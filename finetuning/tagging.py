@@ -263,7 +263,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
         sentences = [sentence for i, one in enumerate(some) for sentence in untagged(one["text"], i)]
         pieces = word_pieces(tokenizer, (word for sentence in sentences for word in sentence.words))
         features = make_features(sentences, pieces, {}, cutting)
-        outputs = predict(model, functions, features, config)
+        outputs = predict(model, functions, features, config, batch_size)
         entities: list[list[dict[str, Any]]] = [[] for _ in some]
         tags = predicted_tags(features, outputs, record["labels"], len(sentences))
         for sentence, found in zip(sentences, tags, strict=True):
