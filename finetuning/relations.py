@@ -39,7 +39,7 @@ from finetuning.relation_predictions import (
     table_lines,
 )
 from finetuning.result_files import read_json
-from finetuning.splits import SPLITS, Benchmark, recognise
+from finetuning.splits import SPLITS, Benchmark, check_split, recognise
 from finetuning.text_inputs import Example
 from finetuning.text_scores import MICRO_F1, counts_scores, positive_f1_scores
 from finetuning.texts import write_lines
@@ -226,7 +226,14 @@ def score_file(benchmark: Benchmark, options: Namespace, read: Reader) -> dict[s
     data = read(options, {"train": options.split})  # only this split has to be there
     kind, predictions = read_predictions(options.predictions, data.spellings, data.negative or "")
     if len(data.folds) == 1:
-        return score_fold(data.folds[0]["train"].relations, data, options, (kind, predictions))
+        gold = data.folds[0]["train"].relations
+        positive = sum(one.label != data.negative for one in gold)
+        found = {"pairs": len(gold), "positive pairs": positive, "sentences": len(gold)}
+        check_split(benchmark, options.split, found, options.data, options.nonstandard_split)
+        return score_fold(gold, data, options, (kind, predictions))
+    if options.split == "test":
+        found = {name: sum(numbers) for name, numbers in data.found.items()}
+        check_split(benchmark, options.split, found, options.data, options.nonstandard_split)
     if not all(options.split in files for files in data.folds):
         raise ValueError(f"--split {options.split}: the folds of {options.data} have no such split to score")
     scores = {}

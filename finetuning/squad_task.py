@@ -17,7 +17,7 @@ from finetuning.config import FinetuneConfig
 from finetuning.loop import Task
 from finetuning.results import write_json
 from finetuning.span_inputs import Answers
-from finetuning.splits import SPLITS, Benchmark, recognise
+from finetuning.splits import SPLITS, Benchmark, check_split, recognise
 from finetuning.squad_files import Example, SquadFile, best_threshold, read_json_object, read_squad, squad_scores
 
 METRIC = "F1"
@@ -41,7 +41,7 @@ def find_files(data: Path, needed: tuple[str, ...] = ("train", "test")) -> dict[
             found[split] = of_split[0]
     if not found and len(files) == 1:
         return {"all": files[0]}
-    if "test" not in found and "dev" in found:
+    if "test" not in found and "dev" in found and "dev" not in needed:
         found["test"] = found.pop("dev")
     absent = [split for split in needed if split not in found]
     if absent:
@@ -179,6 +179,7 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """Scores of --predictions, {id: text} as SQuAD's scripts read it, on --split of --data."""
     paths = find_files(options.data, needed=(options.split,))
     (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
+    check_split(benchmark, options.split, {"questions": len(file.examples)}, file.path, options.nonstandard_split)
     predictions, _ = read_json_object(options.predictions)
     known = {example.id for example in file.examples}
     for name, text in predictions.items():

@@ -49,7 +49,7 @@ def options_of(model, data, *more):
 
 
 def score(data, predictions, *more):
-    options = options_of("none", data, *more)
+    options = options_of("none", data, "--nonstandard-split", *more)
     return score_file(bioasq.BENCHMARK, Namespace(**vars(options), predictions=predictions, split="test"))
 
 
@@ -180,6 +180,15 @@ def test_refusals(tiny_model, tmp_path):
     train = write_json(tmp_path / "t.json", squad_form(0, answers=True))
     message = error_of(tiny_model, yesno, output, *more, "--question-type", "yesno", "--train", train)
     assert "t.json is in SQuAD's form" in message
+
+
+def test_a_test_set_of_other_sizes_is_only_scored_if_told(tmp_path):
+    data = write_bioasq(tmp_path / "data")
+    submission = write_json(tmp_path / "p.json", {"questions": []})
+    options = options_of("none", data)
+    with pytest.raises(ValueError, match="not a published split of BioASQ.*found 8 / 8 factoid questions"):
+        score_file(bioasq.BENCHMARK, Namespace(**vars(options), predictions=submission, split="test"))
+    assert score(data, submission)["missing"] == 16
 
 
 def test_more_than_five_answers_are_said(tmp_path, capsys):

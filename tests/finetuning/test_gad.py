@@ -17,6 +17,10 @@ def test_blurb_split_to_results(tiny_model, tmp_path):
     assert results["split"]["test"]["labels"] == {"0": 2, "1": 2}
     predictions = results["folder"] / "seed_0.predictions.tsv"
     assert score(gad, data, predictions, **FLAGS)["F1"] == results["seeds"][0]["score"]
+    with pytest.raises(
+        ValueError, match=r"is no published test split of GAD: expected 534 sentences; found 4 sentences"
+    ):
+        score(gad, data, predictions, **FLAGS, nonstandard_split=False)
 
 
 def test_published_sizes_are_known(tmp_path):
