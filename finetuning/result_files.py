@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from finetuning.splits import SPLITS
+
 Results = dict[str, Any]  # the content of one results.json
 
 NEEDED = {"variant", "model", "metric", "mean", "std", "seeds", "failed", "nonstandard_split", "split"}
@@ -50,9 +52,10 @@ def model_label(results: Results) -> str:
 
 def split_note(results: Results) -> str:
     """`4,560 / 4,581 / 4,797 sentences` of train, dev and test (of what is counted first), marked if nonstandard."""
-    counts = {key: value for key, value in next(iter(results["split"].values())).items() if isinstance(value, int)}
+    split = {name: results["split"][name] for name in SPLITS if name in results["split"]} | results["split"]
+    counts = {key: value for key, value in next(iter(split.values())).items() if isinstance(value, int)}
     unit = next(iter(counts))
-    sizes = " / ".join(f"{part[unit]:,}" for part in results["split"].values())
+    sizes = " / ".join(f"{part[unit]:,}" for part in split.values())
     return f"{'nonstandard' if results['nonstandard_split'] else 'published'}: {sizes} {unit}"
 
 

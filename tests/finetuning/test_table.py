@@ -42,6 +42,13 @@ def test_nonstandard_splits_stand_apart_without_published_scores(tmp_path):
     assert only.startswith(table.NOTE)
 
 
+def test_sizes_are_those_of_train_dev_and_test_in_this_order(tmp_path):
+    """Whatever their order in the file: BioASQ's runs have test before dev."""
+    split = {name: {"questions": size} for name, size in (("train", 7), ("test", 1), ("dev", 2))}
+    write(tmp_path / "a", results("BioASQ", "m", 0.5, split=split))
+    assert "| published: 7 / 2 / 1 questions |" in table.make_table([tmp_path])
+
+
 def test_command_line_writes_what_it_prints(tmp_path, capsys):
     write(tmp_path / "a", results("BC5CDR chemical", "ours", 0.9))
     table.main([str(tmp_path), "--output", str(tmp_path / "table.md")])
