@@ -185,6 +185,11 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) ->
     if not 0 < options.list_share <= 1:
         raise ValueError(f"--list-share {options.list_share} is out of range: above 0, at most 1")
     kind = options.question_type
+    if options.train_on_dev and options.dev and kind != "yesno":
+        raise ValueError(
+            f"--train-on-dev: where the answers to --dev's {kind} questions are in their contexts is only looked for "
+            "in training files, so name those of --dev with --train too, and leave --dev and this flag out"
+        )
     sets = {"test": read_question_set(paths_of(options), options.edition, kind)}
     test = sets["test"]
     name = " ".join(filter(None, (benchmark.name, test.edition, kind)))
