@@ -4,6 +4,7 @@ Shared by the views of finetuning.table, which need no torch. Scores in the file
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def find_results(folders: list[Path]) -> list[Results]:
     for folder in folders:
         if not folder.exists():
             raise ValueError(f"{folder} does not exist: give the folders that --output named")
-    paths = sorted({path.resolve() for folder in folders for path in folder.rglob("results.json")})
+    # Unlike Path.rglob, os.walk passes over what goes while it looks: runs put their models in place meanwhile.
+    places = [Path(place) for folder in folders for place, _, files in os.walk(folder) if "results.json" in files]
+    paths = sorted({(place / "results.json").resolve() for place in places})
     if not paths:
         names = ", ".join(str(folder) for folder in folders)
         raise ValueError(f"no results.json below {names}: give the --output folder of a finished finetuning run")

@@ -1,6 +1,7 @@
 """The table and the CSV: order, marks, published rows, flags, and what is not a result."""
 
 import csv
+import os
 import re
 
 import pytest
@@ -47,6 +48,21 @@ def test_sizes_are_those_of_train_dev_and_test_in_this_order(tmp_path):
     split = {name: {"questions": size} for name, size in (("train", 7), ("test", 1), ("dev", 2))}
     write(tmp_path / "a", results("BioASQ", "m", 0.5, split=split))
     assert "| published: 7 / 2 / 1 questions |" in table.make_table([tmp_path])
+
+
+def test_a_folder_that_goes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    """A run puts its model in place (model.tmp becomes model) while the table of an array's other task looks."""
+    write(tmp_path / "a", results("BC2GM", "m", 0.5))
+    (tmp_path / "a" / "model.tmp").mkdir()
+    real = os.scandir
+
+    def scandir(place):
+        if str(place).endswith("model.tmp"):
+            raise FileNotFoundError(place)
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert "50.00" in table.make_table([tmp_path])
 
 
 def test_command_line_writes_what_it_prints(tmp_path, capsys):
