@@ -11,7 +11,9 @@ from finetuning.conll import Sentence, TaggedFile
 from finetuning.entity_scores import ENTITY_F1 as METRIC
 from finetuning.loop import epoch_batches, fit, predict, train_epoch
 from finetuning.tagging import tagging_task
+from tests.finetuning import toy
 from tests.finetuning.samples import SENTENCES, pairs
+from tests.finetuning.toy import CONFIG, toy_task
 
 QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1.0, epochs=40, patience=40, batch_size=4)
 
@@ -102,6 +104,23 @@ def test_failed_runs(task):
     silent = replace(task, score=lambda split, outputs: {METRIC: 0.0})
     result = fit(task.make_model(), silent, replace(QUICK, epochs=2), seed=0)
     assert result.failure == "the dev score was 0 in all 2 epochs"
+
+
+@pytest.mark.parametrize("dev", [True, False])
+def test_weights_spoilt_by_the_last_step_are_a_failure(dev):
+    """The gradient of the last batch overflows: its loss is finite, as are all others."""
+    task, calls = toy_task(dev=20 if dev else 0), []
+
+    def loss(logits, batch):
+        calls.append(batch)
+        found = toy.loss(logits, batch)
+        return found + (0 * logits).sum().sqrt() if len(calls) == 10 else found  # sqrt's gradient at 0 is infinite
+
+    config = replace(CONFIG, epochs=2)
+    result = fit(task.make_model(), replace(task, loss=loss), config, seed=0)
+    assert len(calls) == 10 and (result.failure, result.dev, result.trained) == (
+        "the weights were not finite in epoch 2", None, False
+    )  # fmt: skip
 
 
 def test_the_kept_epoch_decides_whether_a_run_has_collapsed(task):
