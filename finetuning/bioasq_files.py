@@ -214,7 +214,7 @@ def read_submission(path: Path, known: dict[str, Question]) -> dict[str, Groups]
     found: dict[str, Groups] = {}
     for number, item in enumerate(content["questions"], start=1):
         name = item.get("id") if isinstance(item, dict) else None
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ValueError(f"{path}, question {number} of the file ({name}), is not in the golden files")
         if name in found:
             raise ValueError(f"{path} answers question {name} twice: keep one answer")

@@ -225,6 +225,8 @@ def score_file(benchmark: Benchmark, options: Namespace, read: Reader) -> dict[s
         raise ValueError(f"--split {options.split}: expected {', '.join(SPLITS)}")
     data = read(options, {"train": options.split})  # only this split has to be there
     kind, predictions = read_predictions(options.predictions, data.spellings, data.negative or "")
+    if not predictions and data.predictions != "biocreative":  # whose files name what is predicted, be it nothing
+        raise ValueError(f"{options.predictions} has no prediction in it: each pair of the file needs one")
     if len(data.folds) == 1:
         gold = data.folds[0]["train"].relations
         positive = sum(one.label != data.negative for one in gold)

@@ -23,6 +23,14 @@ def test_blurb_split_to_results(tiny_model, tmp_path):
         score(gad, data, predictions, **FLAGS, nonstandard_split=False)
 
 
+def test_an_empty_file_of_predictions_is_no_score_of_0(tmp_path):
+    data = write(tmp_path / "data", {f"{split}_blurb.tsv": TABLE for split in SPLITS})
+    for text in ("", "index\tlabel\n"):
+        path = write(tmp_path, {"p.tsv": text}) / "p.tsv"
+        with pytest.raises(ValueError, match="p.tsv has no prediction in it: each pair of the file needs one"):
+            score(gad, data, path, **FLAGS)
+
+
 def test_published_sizes_are_known(tmp_path):
     """As many lines as BLURB's files and BioBERT's folds have."""
     line = "@GENE$ of @DISEASE$\t1\n"
