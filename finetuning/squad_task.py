@@ -180,7 +180,7 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     paths = find_files(options.data, needed=(options.split,))
     (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
     check_split(benchmark, options.split, {"questions": len(file.examples)}, file.path, options.nonstandard_split)
-    predictions, _ = read_json_object(options.predictions, unique=True)
+    predictions, _ = read_json_object(options.predictions)
     known = {example.id for example in file.examples}
     for name, text in predictions.items():
         if name not in known:
