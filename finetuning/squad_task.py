@@ -11,13 +11,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from finetuning import ranks, span_qa
+from finetuning import ranks, span_qa, splits
 from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task
 from finetuning.results import write_json
 from finetuning.span_inputs import Answers
-from finetuning.splits import SPLITS, Benchmark, check_split, recognise
+from finetuning.splits import SPLITS, Benchmark, recognise
 from finetuning.squad_files import Example, SquadFile, best_threshold, read_json_object, read_squad, squad_scores
 
 METRIC = "F1"
@@ -179,7 +179,6 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """Scores of --predictions, {id: text} as SQuAD's scripts read it, on --split of --data."""
     paths = find_files(options.data, needed=(options.split,))
     (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
-    check_split(benchmark, options.split, {"questions": len(file.examples)}, file.path, options.nonstandard_split)
     predictions, _ = read_json_object(options.predictions)
     known = {example.id for example in file.examples}
     for name, text in predictions.items():
@@ -187,6 +186,8 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
             raise ValueError(f"{options.predictions} answers question {name}, which is not in {file.path}")
         if not isinstance(text, str):
             raise ValueError(f"{options.predictions}, question {name}: the answer is no text")
+    found = {"questions": len(file.examples)}
+    splits.check_split(benchmark, options.split, found, file.path, options.nonstandard_split)
     return squad_scores(file.examples, predictions)
 
 
