@@ -62,6 +62,12 @@ def split_note(results: Results) -> str:
     return f"{'nonstandard' if results['nonstandard_split'] else 'published'}: {sizes} {unit}"
 
 
+def test_mark(results: Results) -> str:
+    """`, test 1938b198`: the beginning of the test file's checksum, by which data of the same sizes are told apart."""
+    checksum = results["split"].get("test", {}).get("sha256")
+    return f", test {checksum[:8]}" if checksum else ""
+
+
 def score_text(mean: float | None, std: float | None) -> str:
     """Mean and deviation (fractions) in percent; a dash where every run failed."""
     if mean is None:
@@ -77,8 +83,7 @@ def column(results: Results) -> str:
     text = f"{results['variant']} ({results['metric']})"
     if not results["nonstandard_split"]:
         return text
-    checksum = results["split"].get("test", {}).get("sha256")
-    return f"{text}, {split_note(results)}" + (f", test {checksum[:8]}" if checksum else "")
+    return f"{text}, {split_note(results)}{test_mark(results)}"
 
 
 def one_each(found: list[Results]) -> dict[tuple[str, str], Results]:

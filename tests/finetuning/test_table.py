@@ -50,6 +50,22 @@ def test_sizes_are_those_of_train_dev_and_test_in_this_order(tmp_path):
     assert "| published: 7 / 2 / 1 questions |" in table.make_table([tmp_path])
 
 
+def test_other_data_of_the_same_sizes_is_not_taken_for_the_same(tmp_path):
+    """Nonstandard splits of one name: the checksum of the test file tells them apart where there are two."""
+
+    def row(model, mean, checksum):
+        part = {"sentences": 8}
+        split = {"train": part, "dev": part, "test": {"sha256": checksum, **part}}
+        return results("NER data", model, mean, nonstandard_split=True, split=split)
+
+    write_all(tmp_path / "one", [row("a", 0.5, "1" * 64), row("b", 0.6, "1" * 64)])
+    assert table.make_table([tmp_path / "one"]).count("| nonstandard: 8 / 8 / 8 sentences |") == 2
+    write_all(tmp_path / "two", [row("c", 0.7, "2" * 64)])
+    both = table.make_table([tmp_path / "one", tmp_path / "two"])
+    assert both.count("| nonstandard: 8 / 8 / 8 sentences, test 11111111 |") == 2
+    assert both.count("| nonstandard: 8 / 8 / 8 sentences, test 22222222 |") == 1
+
+
 def test_a_folder_that_goes_meanwhile_is_passed_over(tmp_path, monkeypatch):
     """A run puts its model in place (model.tmp becomes model) while the table of an array's other task looks."""
     write(tmp_path / "a", results("BC2GM", "m", 0.5))
