@@ -161,6 +161,22 @@ def test_flags_make_the_config():
         config_from(parser.parse_args(["--gradient-accumulation", "64"]))
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_length": 96}, "--overlap 64 is out of range: give 0 to 48, half of --max-length 96"),
+        ({"gradient_accumulation": 33}, "--gradient-accumulation 33 is out of range: give 1 to 32, the inputs of a"),
+        ({"dropout": 1.0}, "--dropout 1.0 is out of range: give 0 to less than 1"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan is out of range: give 0 or more"),
+    ],
+)
+def test_a_value_out_of_range_is_told_what_the_range_is(values, message):
+    """--overlap need not have been given: its default is too much for a short --max-length."""
+    with pytest.raises(ValueError) as error:
+        FinetuneConfig(**values)
+    assert str(error.value).startswith(message)
+
+
 @pytest.mark.parametrize(("hidden", "rate", "decay"), [(256, 3e-4, 0.8), (768, 1e-4, 0.8), (1024, 5e-5, 0.9)])
 def test_defaults_follow_the_models_size(hidden, rate, decay):
     config = FinetuneConfig().for_hidden_size(hidden)
