@@ -105,7 +105,10 @@ def best_of(trials: list[dict[str, Any]]) -> int:
     """Number of the best trial, the earliest of equals; ValueError if all failed."""
     good = [number for number, trial in enumerate(trials) if trial["dev"] is not None]
     if not good:
-        raise ValueError(f"--search: all {len(trials)} trials failed, the last one since {trials[-1]['failed']}")
+        raise ValueError(
+            f"--search: all {len(trials)} trials failed, the last one since {trials[-1]['failed']}: a larger --search "
+            "goes on from them; to start from other settings, such as more --epochs, name another --output"
+        )
     return max(good, key=lambda number: (trials[number]["dev"], -number))
 
 

@@ -61,7 +61,7 @@ def test_search_finds_better_than_chance():
 def test_failed_trials_are_told_and_never_the_best():
     trials = [{"settings": {}, "dev": None, "failed": "x"}, {"settings": {}, "dev": 0.1}, {"settings": {}, "dev": 0.1}]
     assert best_of(trials) == 1
-    with pytest.raises(ValueError, match="all 1 trials failed, the last one since x"):
+    with pytest.raises(ValueError, match="all 1 trials failed, the last one since x: a larger --search goes on"):
         best_of(trials[:1])
     failed = trials_of(6, score=lambda settings: None)
     assert len({json.dumps(trial["settings"]) for trial in failed}) > 4
