@@ -154,7 +154,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     config = FinetuneConfig(batch_size=batch_size, max_length=record["max_length"], overlap=record["overlap"])
     reader = make_reader(str(folder), config, settings.longest)
     task = bare_task(reader, {}, str(folder), config, settings)
-    model = task.make_model().to(choose_device())
+    model = make_span_model(str(folder), settings.head, settings.answerability, 0.0, whole=True).to(choose_device())
     remaining = iter(records)
     # Each record is looked at before the next is taken, so that finetuning.predict can name the line of a wrong one.
     while chunk := [(one, record_example(one)) for one in islice(remaining, 32 * batch_size)]:

@@ -263,7 +263,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     """
     settings, record = encoder.load_config(str(folder)), read_json(folder / "task.json")
     tokenizer = encoder.load_tokenizer(str(folder), settings)
-    model = encoder.load_model(AutoModelForTokenClassification, str(folder)).to(choose_device())
+    model = encoder.load_model(AutoModelForTokenClassification, str(folder), whole=True).to(choose_device())
     cutting = cutting_of(settings, tokenizer, record["max_length"], record["overlap"])
     functions, config = SimpleNamespace(**model_functions(tokenizer)), FinetuneConfig(batch_size=batch_size)
     records = iter(records)

@@ -2,11 +2,13 @@
 
 import io
 import json
+import shutil
 import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from finetuning import chemprot, classification, predict, tagging
+from finetuning import chemprot, classification, predict, squad, tagging
 from finetuning.classification import classification_task
 from finetuning.config import FinetuneConfig
 from finetuning.conll import TaggedFile
@@ -15,6 +17,7 @@ from finetuning.text_inputs import Example
 from finetuning.text_labels import Settings
 from finetuning.text_scores import ACCURACY, accuracy_scores
 from finetuning.texts import write_column
+from tests.finetuning.questions import write_squad
 from tests.finetuning.relation_samples import original_chemprot, write
 from tests.finetuning.test_tagging import sentences
 from tests.finetuning.text_samples import QUICK
@@ -179,3 +182,53 @@ def test_the_batch_size_is_the_number_of_inputs_at_once(model, pair_model, tmp_p
     run(model, "naloxone\n" * 5, tmp_path, "--batch-size", "2")
     run(pair_model, '{"text": "naloxone", "text_b": "and"}\n' * 5, tmp_path, "--batch-size", "2")
     assert sizes == [2, 2, 1] * 2
+
+
+def drop_weights(folder, *starts):
+    """Take the weights whose names start so out of the folder's file."""
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith(starts)}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("family", ["tagging", "classification"])
+def test_a_model_without_its_head_answers_nothing(model, pair_model, tmp_path, family):
+    """Transformers would draw one, and only warn."""
+    folder = shutil.copytree(model if family == "tagging" else pair_model, tmp_path / "model")
+    drop_weights(folder, "classifier")
+    (tmp_path / "in.txt").write_text('{"text": "a", "text_b": "b"}\n')
+    arguments = ["--model", folder, "--input", tmp_path / "in.txt", "--output", tmp_path / "out.jsonl"]
+    assert "weights or has them in another shape (first: classifier" in error_of(*arguments)
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("head", ["joint", "plain"])
+def test_a_model_of_questions_without_its_head_answers_nothing(tiny_model, tmp_path, head):
+    data = write_squad(tmp_path / "data")
+    arguments = ["--model", str(tiny_model), "--data", str(data), "--output", str(tmp_path / "out"), *QUICK]
+    squad.main([*arguments, "--nonstandard-split", "--epochs", "1", "--model-name", "m", "--qa-head", head])
+    (folder,) = tmp_path.glob("out/*/m/model")
+    record = json.dumps({"text": "Naloxone reverses", "question": "what reverses"}) + "\n"
+    assert run(folder, record, tmp_path)[0]["answers"]
+    again = ["--model", folder, "--input", tmp_path / "in.txt", "--output", tmp_path / "again.jsonl"]
+    if head == "plain":
+        drop_weights(folder, "qa_outputs")
+        assert "first: qa_outputs" in error_of(*again)
+    else:
+        (folder / "qa_head.safetensors").write_bytes(b"")
+        assert "qa_head.safetensors is broken" in error_of(*again)
+        (folder / "qa_head.safetensors").unlink()
+        assert "lacks its head, qa_head.safetensors" in error_of(*again)
+
+
+def test_where_the_output_cannot_be_is_said_before_anything_is_predicted(model, tmp_path):
+    text = tmp_path / "in.txt"
+    text.write_text("naloxone\n")
+    (tmp_path / "folder").mkdir()
+    for output, reason in ((tmp_path / "folder", "is a folder"), (tmp_path / "no" / "x", "which is no folder")):
+        message = error_of("--model", model, "--input", text, "--output", output)
+        assert message.startswith(f"error: --output {output} ") and reason in message
+    text.write_text('{"text": "a"}\nb\n')
+    error_of("--model", model, "--input", text, "--output", tmp_path / "out.jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "in.txt"]
