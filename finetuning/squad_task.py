@@ -179,7 +179,7 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """Scores of --predictions, {id: text} as SQuAD's scripts read it, on --split of --data."""
     paths = find_files(options.data, needed=(options.split,))
     (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
-    predictions, _ = read_json_object(options.predictions)
+    predictions, _ = read_json_object(options.predictions, unique=True)
     known = {example.id for example in file.examples}
     for name, text in predictions.items():
         if name not in known:
