@@ -28,6 +28,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def well_formed(results: Results) -> bool:
+    """Whether what the tables read of a results.json is of the kind that a run writes."""
+    numbers = all(isinstance(results[name], int | float | None) for name in ("mean", "std"))
+    runs = isinstance(results["seeds"], list) and all(isinstance(run, dict) for run in results["seeds"])
+    split = results["split"]
+    if not (numbers and runs and isinstance(results["failed"], int) and isinstance(split, dict)):
+        return False
+    counts = [{name for name, value in part.items() if isinstance(value, int)} if isinstance(part, dict) else set()
+              for part in split.values()]  # fmt: skip
+    return bool(counts) and bool(set.intersection(*counts))
+
+
 def find_results(folders: list[Path]) -> list[Results]:
     """The content of every results.json below `folders`; ValueError if there is none or one is not ours."""
     for folder in folders:
@@ -44,6 +56,8 @@ def find_results(folders: list[Path]) -> list[Results]:
         content = read_json(path)
         if missing := sorted(NEEDED - set(content)):
             raise ValueError(f"{path} is not a result of a finetuning run: it has no {missing[0]}")
+        if not well_formed(content):
+            raise ValueError(f"{path} is not as a finetuning run writes it (was it edited?): delete it, or run again")
         found.append(content)
     return found
 

@@ -50,6 +50,21 @@ def test_sizes_are_those_of_train_dev_and_test_in_this_order(tmp_path):
     assert "| published: 7 / 2 / 1 questions |" in table.make_table([tmp_path])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"mean": "0.5"}, {"std": []}, {"seeds": 5}, {"seeds": [1]}, {"failed": None}, {"split": {}}, {"split": [1]},
+        {"split": {"test": {"file": "a"}}}, {"split": {"train": {"pairs": 1}, "test": {"texts": 2}}},
+        {"split": {"train": {"pairs": 1}, "test": 3}},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("flags", [[], ["--wide"], ["--format", "csv"]])
+def test_a_file_that_was_edited_is_one_sentence(tmp_path, more, flags):
+    write(tmp_path / "a", {**results("BC2GM", "m", 0.5), **more})
+    with pytest.raises(SystemExit, match="results.json is not as a finetuning run writes it"):
+        table.main([str(tmp_path), *flags])
+
+
 def test_other_data_of_the_same_sizes_is_not_taken_for_the_same(tmp_path):
     """Nonstandard splits of one name: the checksum of the test file tells them apart where there are two."""
 
