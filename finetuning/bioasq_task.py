@@ -37,7 +37,7 @@ from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task
 from finetuning.span_inputs import Answers
-from finetuning.splits import Benchmark, recognise
+from finetuning.splits import Benchmark, Sizes, recognise
 from finetuning.squad_files import Example
 
 LONGEST_ANSWER = 100  # characters; BioBERT's script drops longer ones too
@@ -166,6 +166,11 @@ def train_record(training: TrainingSet) -> dict[str, Any]:
     return joint_record(training.files, counts)
 
 
+def sizes_of(test: QuestionSet, kind: str) -> Sizes:
+    """The questions of each batch, by which a published test set is known."""
+    return {f"{kind} questions": tuple(len(questions) for questions in test.batches.values())}
+
+
 def paths_of(options: Namespace) -> list[Path]:
     """Where the test set is: --test, or --data."""
     return options.test or [options.data]
@@ -180,11 +185,15 @@ def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig) ->
     if not 0 < options.list_share <= 1:
         raise ValueError(f"--list-share {options.list_share} is out of range: above 0, at most 1")
     kind = options.question_type
+    if options.train_on_dev and options.dev and kind != "yesno":
+        raise ValueError(
+            f"--train-on-dev: where the answers to --dev's {kind} questions are in their contexts is only looked for "
+            "in training files, so name those of --dev with --train too, and leave --dev and this flag out"
+        )
     sets = {"test": read_question_set(paths_of(options), options.edition, kind)}
     test = sets["test"]
-    sizes = {f"{kind} questions": tuple(len(questions) for questions in test.batches.values())}
     name = " ".join(filter(None, (benchmark.name, test.edition, kind)))
-    variant = recognise(benchmark, sizes, options.data, options.nonstandard_split, name)
+    variant = recognise(benchmark, sizes_of(test, kind), options.data, options.nonstandard_split, name)
     if options.dev:
         sets["dev"] = read_question_set(options.dev, options.edition, kind)
     paths = find_training_files(options.train, options.data, test.edition, kind)
@@ -219,6 +228,7 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
         return texts.score_file(benchmark, options, bioasq_yesno.CORPUS)
     kind = options.question_type
     test = read_question_set(paths_of(options), options.edition, kind)
+    recognise(benchmark, sizes_of(test, kind), options.data, options.nonstandard_split)
     submitted = read_submission(options.predictions, {question.id: question for question in test.every_kind})
     many = sum(len(submitted.get(question.id, ())) > MOST for question in test.questions)
     if kind == "factoid" and many:

@@ -13,7 +13,7 @@ labels are and how predictions are scored; `classification_task` makes the Task 
 so ("unit"), is shown the sentences of a text, and the labels of all of them are the text's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -29,7 +29,8 @@ from transformers import PreTrainedTokenizerBase
 
 from finetuning import encoder, text_heads
 from finetuning.config import FinetuneConfig
-from finetuning.loop import Batch, Feature, Task, predict
+from finetuning.loop import Batch, Feature, Task, choose_device, predict
+from finetuning.pieces import Span
 from finetuning.ranks import say
 from finetuning.result_files import read_json
 from finetuning.results import write_json
@@ -135,6 +136,7 @@ def classification_task(
             "labels": list(settings.labels),
             "metric": settings.metric,
             "head": settings.head,
+            "pairs": any(one.text_b is not None for part in examples.values() for one in part),
             "max_length": length,
             "overlap": config.overlap,
             "scale": list(scale),
@@ -174,39 +176,67 @@ def prediction(logits: np.ndarray, settings: Settings, scale: tuple[float, float
     return {name: label if settings.kind == "single" else list(label), "probabilities": probabilities}
 
 
-def record_example(record: dict[str, Any], settings: Settings) -> Example:
-    """The Example of a record of `predict_texts`; ValueError if it lacks something."""
-    text, second = record.get("text"), record.get("text_b", record.get("question"))
+def argument_spans(record: dict[str, Any]) -> tuple[Span, Span] | None:
+    """The "arguments" of a record, None where it has none; ValueError if they are not two spans in its text."""
+    given, text = record.get("arguments"), record["text"]
+    if given is None:
+        return None
+    spans = given if isinstance(given, (list, tuple)) and len(given) == 2 else ()
+    right = [
+        tuple(span)
+        for span in spans
+        if isinstance(span, (list, tuple)) and len(span) == 2 and all(isinstance(place, int) for place in span)
+        and 0 <= span[0] < span[1] <= len(text)
+    ]  # fmt: skip
+    if len(right) != 2:
+        raise ValueError(f'"arguments" {given} are not two spans [start, end] within the text {text[:40]!r}')
+    return right[0], right[1]
+
+
+def record_example(record: dict[str, Any], settings: Settings, pairs: bool | None) -> Example:
+    """The Example of a record of `predict_texts`; ValueError if it lacks something.
+
+    `pairs` says whether the model was trained on pairs of texts; None: that is not known.
+    """
+    text = record.get("text")
+    second = None if pairs is False else record.get("text_b", record.get("question"))
     if not isinstance(text, str) or not isinstance(second, str | None):
         raise ValueError(f'a record needs a string "text" (and for pairs "text_b"): got {str(record)[:80]}')
-    arguments = record.get("arguments")
-    if settings.head == "markers" and not arguments:
+    if pairs and second is None:
+        raise ValueError('this model was trained on pairs of texts: each record needs a "text_b" (or "question")')
+    spans = argument_spans(record) if second is None else None
+    if settings.head == "markers" and not spans:
         raise ValueError('this model needs "arguments" in each record: [[start, end], [start, end]], in characters')
-    if "question" in record:  # asked first, as in training
+    if second is not None and "text_b" not in record:  # a question, asked first, as in training
         text, second = second, text
-    spans = tuple((int(start), int(end)) for start, end in arguments) if arguments else None
     return Example(text, "", second, arguments=spans)
 
 
-def record_parts(record: dict[str, Any], settings: Settings, unit: str | None) -> list[Example]:
+def record_parts(record: dict[str, Any], settings: Settings, task: dict[str, Any]) -> list[Example]:
     """What the model is shown of a record: itself, or its sentences one by one."""
-    whole = record_example(record, settings)
+    whole, unit = record_example(record, settings, task.get("pairs")), task.get("unit")
     places = sentence_places(whole.text_a) if unit == "sentence" else []
     return [replace(whole, text_a=whole.text_a[start:end], arguments=None) for start, end in places] or [whole]
 
 
-def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
-    """The prediction for each record, in order, with the model in `folder` (as Task.save writes it).
+def predict_texts(
+    folder: Path,
+    records: Iterable[dict[str, Any]],
+    batch_size: int,
+    shown: Callable[[dict[str, Any]], dict[str, Any]] = lambda record: record,
+) -> Iterator[dict[str, Any]]:
+    """Each record, in order, with what the model in `folder` (as Task.save writes it) says of it.
 
     A record is {"text": ...}, for pairs with "text_b" (or "question", which then comes first), for the markers head
-    with "arguments" [[start, end], [start, end]]. Yields {"label", "probabilities"}, {"labels", "probabilities"} or
-    {"score"}.
+    with "arguments" [[start, end], [start, end]], and what else there is; `shown` gives the record that the model is
+    shown in its place. Added are "label" and "probabilities", "labels" and "probabilities", or "score".
     """
     task = read_json(folder / "task.json")
     settings = Settings(
         task["kind"], task["metric"], dict, print, tuple(task["labels"]), task["head"], benchmark=task["benchmark"]
     )
     network = text_heads.load(folder, settings.head, list(settings.labels), PROBLEMS[settings.kind])
+    network.to(choose_device())
     tokenizer = encoder.load_tokenizer(str(folder), network.config)
     layout = layout_of(tokenizer, network.config, task["max_length"], task["overlap"])
     config = FinetuneConfig(batch_size=batch_size)
@@ -224,11 +254,11 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     )
     waiting = iter(records)
     with tqdm(desc="predict", unit=" texts", leave=False, disable=None) as bar:
-        while chunk := list(islice(waiting, 64 * batch_size)):
-            parts = [record_parts(one, settings, task.get("unit")) for one in chunk]
-            features = make_features([example for part in parts for example in part], tokenizer, layout)
-            outputs = iter(predict(network, runner, features, config))
-            for part in parts:  # of each label the highest: the labels of all sentences
+        # Each record is looked at before the next is taken: finetuning.predict can then name the line of a wrong one.
+        while chunk := [(one, record_parts(shown(one), settings, task)) for one in islice(waiting, 64 * batch_size)]:
+            features = make_features([example for _, part in chunk for example in part], tokenizer, layout)
+            outputs = iter(predict(network, runner, features, config, batch_size))
+            for one, part in chunk:  # of each label the highest: the labels of all sentences
                 logits = np.max([next(outputs) for _ in part], axis=0)
-                yield prediction(logits, settings, tuple(task["scale"]))
+                yield {**one, **prediction(logits, settings, tuple(task["scale"]))}
             bar.update(len(chunk))

@@ -101,10 +101,21 @@ def with_dev_in_train(task: Task) -> Task:
     return replace(task, features={"train": task.features["train"] + task.features["dev"], **rest})
 
 
+def flag_value(value: Any) -> Any:
+    """A flag's value as results.json has it; of files only the names: their checksums are in "split", and the same
+    files may lie elsewhere when a run goes on, such as in a job's own scratch folder.
+    """
+    if isinstance(value, list):
+        return [flag_value(one) for one in value]
+    if isinstance(value, Path):
+        return value.name
+    return value if isinstance(value, (int, float, type(None))) else str(value)
+
+
 def own_flags(options: argparse.Namespace, config: FinetuneConfig) -> dict[str, Any]:
     """The values of the flags that only this benchmark and its family have: they decide a run as settings do."""
     own = {name: value for name, value in vars(options).items() if name not in SHARED and not hasattr(config, name)}
-    return {name: value if isinstance(value, (int, float, type(None))) else str(value) for name, value in own.items()}
+    return {name: flag_value(value) for name, value in own.items()}
 
 
 def describe_run(

@@ -62,28 +62,32 @@ class FinetuneConfig:
     bf16: bool = setting(False, "Run the model in bfloat16 (autocast); weights and optimizer stay in fp32.")
 
     def __post_init__(self) -> None:
-        """ValueError naming the flag whose value makes no sense."""
+        """ValueError naming the flag whose value makes no sense, and what would."""
+        half = self.max_length // 2
         rules = {
-            "learning_rate": self.learning_rate >= 0,
-            "layer_decay": 0 <= self.layer_decay <= 1,
-            "freeze_layers": self.freeze_layers >= 0,
-            "reinit_layers": self.reinit_layers >= 0,
-            "batch_size": self.batch_size >= 1,
-            "gradient_accumulation": 1 <= self.gradient_accumulation <= self.batch_size,
-            "epochs": self.epochs >= 1,
-            "patience": self.patience >= 1,
-            "warmup_fraction": 0 <= self.warmup_fraction < 1,
-            "weight_decay": self.weight_decay >= 0,
-            "adam_epsilon": self.adam_epsilon > 0,
-            "clip_norm": self.clip_norm > 0,
-            "dropout": 0 <= self.dropout < 1,
-            "encoder_dropout": self.encoder_dropout is None or 0 <= self.encoder_dropout < 1,
-            "max_length": self.max_length >= 8,
-            "overlap": 0 <= self.overlap <= self.max_length // 2,
+            "learning_rate": (self.learning_rate >= 0, "0 or more"),
+            "layer_decay": (0 <= self.layer_decay <= 1, "0 to 1"),
+            "freeze_layers": (self.freeze_layers >= 0, "0 or more"),
+            "reinit_layers": (self.reinit_layers >= 0, "0 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "gradient_accumulation": (
+                1 <= self.gradient_accumulation <= self.batch_size,
+                f"1 to {self.batch_size}, the inputs of a batch (--batch-size)",
+            ),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "patience": (self.patience >= 1, "1 or more"),
+            "warmup_fraction": (0 <= self.warmup_fraction < 1, "0 to less than 1"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "adam_epsilon": (self.adam_epsilon > 0, "more than 0"),
+            "clip_norm": (self.clip_norm > 0, "more than 0"),
+            "dropout": (0 <= self.dropout < 1, "0 to less than 1"),
+            "encoder_dropout": (self.encoder_dropout is None or 0 <= self.encoder_dropout < 1, "0 to less than 1"),
+            "max_length": (self.max_length >= 8, "8 or more"),
+            "overlap": (0 <= self.overlap <= half, f"0 to {half}, half of --max-length {self.max_length}"),
         }
-        for name, holds in rules.items():
+        for name, (holds, right) in rules.items():
             if not holds:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} is out of range: see --help")
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} is out of range: give {right}")
 
     def for_hidden_size(self, hidden_size: int, published: float = 0.0) -> "FinetuneConfig":
         """The same with the learning rate and layer decay that fit the model's size, where they are 0.

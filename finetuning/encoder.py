@@ -111,13 +111,14 @@ def encoder_dropout(config: transformers.PretrainedConfig, given: float | None) 
 
 
 def load_model(
-    auto_class: Any, model: str, dropout: float | None = None, **settings: Any
+    auto_class: Any, model: str, dropout: float | None = None, whole: bool = False, **settings: Any
 ) -> transformers.PreTrainedModel:
     """The encoder of `model` in fp32 under a new head of `auto_class` (AutoModelForTokenClassification, ...).
 
     `dropout` is that inside the encoder, by whatever names its configuration has for it; None leaves the model's own.
     Other heads in the folder (ELECTRA's discriminator, BERT's masked LM) are left out. ValueError if weights
-    of the encoder itself are absent or have other shapes: transformers would make them up and only warn.
+    of the encoder itself, or if `whole` any, are absent or have other shapes: transformers would make them up and only
+    warn.
     """
     if dropout is not None:
         settings |= dict.fromkeys(dropout_settings(load_config(model)), dropout)
@@ -133,11 +134,12 @@ def load_model(
     bad = sorted(
         name
         for name in set(report["missing_keys"]) | mismatched
-        if name.startswith(network.base_model_prefix + ".") and ".pooler." not in name
+        if whole or (name.startswith(network.base_model_prefix + ".") and ".pooler." not in name)
     )
     if bad:
+        part = "" if whole else " of its encoder"
         raise ValueError(
-            f"--model {model} lacks {len(bad)} weights of its encoder or has them in another shape "
+            f"--model {model} lacks {len(bad)} weights{part} or has them in another shape "
             f"(first: {bad[0]}): its weights and its config.json do not belong together"
         )
     return network

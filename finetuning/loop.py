@@ -11,8 +11,8 @@ functions that make a batch, run the model, give the loss and score the outputs.
    batch;
 2. AdamW takes one step a batch, each layer with its own learning rate (finetuning.optim);
 3. after every epoch the dev split is scored; the best epoch is kept, and training ends when `patience` epochs
-   brought nothing better; without a dev split all epochs are run and the last is kept; a run whose loss is not
-   finite, or whose kept epoch scores 0 or gives one and the same answer to all of dev (`Task.collapse`), has failed;
+   brought nothing better; without a dev split all epochs are run and the last is kept; a run whose loss or weights are
+   not finite, or whose kept epoch scores 0 or gives one and the same answer to all of dev (`Task.collapse`), failed;
 4. finetuning.results repeats this for several seeds and writes the scores.
 """
 
@@ -100,11 +100,16 @@ def progress(batches: list[list[int]], text: str) -> tqdm:
     return tqdm(batches, desc=text, leave=False, disable=None if ranks.rank() == 0 else True)
 
 
-def predict(model: nn.Module, task: Task, features: list[Feature], config: FinetuneConfig) -> list[np.ndarray]:
-    """Outputs [rows, ...] for each input, in the order of `features`; every rank gets all of them."""
+def predict(
+    model: nn.Module, task: Task, features: list[Feature], config: FinetuneConfig, at_once: int = 0
+) -> list[np.ndarray]:
+    """Outputs [rows, ...] for each input, in the order of `features`; every rank gets all of them.
+
+    `at_once` inputs go through the model together; 0: twice as many as in training, which needs more memory.
+    """
     model.eval()
     order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
-    size = 2 * max(1, config.batch_size // config.gradient_accumulation)
+    size = at_once or 2 * max(1, config.batch_size // config.gradient_accumulation)
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     ours: dict[int, np.ndarray] = {}
     with torch.inference_mode():
@@ -145,11 +150,17 @@ def train_epoch(
     return summed / items
 
 
+def finite_weights(model: nn.Module) -> bool:
+    """Whether no weight that is trained is infinite or not a number."""
+    sums = [parameter.detach().double().sum() for parameter in model.parameters() if parameter.requires_grad]
+    return bool(torch.stack(sums).isfinite().all())
+
+
 def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
     """Train `model` on the train split, on all ranks; it ends up with the weights of the epoch best on dev.
 
-    Ends early when the loss is not finite (`failure` says so) or dev has not improved for `config.patience`
-    epochs. Without a dev split it runs all epochs and keeps the last.
+    Ends early when the loss or the weights are not finite (`failure` says so) or dev has not improved for
+    `config.patience` epochs. Without a dev split it runs all epochs and keeps the last.
     """
     lengths = [len(feature["input_ids"]) for feature in task.features["train"]]
     total_steps = config.epochs * math.ceil(len(lengths) / config.batch_size)
@@ -168,8 +179,10 @@ def fit(model: nn.Module, task: Task, config: FinetuneConfig, seed: int) -> Fit:
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
         loss = train_epoch(model, task, config, epoch_batches(lengths, config.batch_size, seed, epoch), update)
-        if not math.isfinite(loss):
-            result.failure, result.dev = f"the loss was not finite in epoch {epoch}", None
+        # A gradient that overflows in an epoch's last step spoils the weights, and no loss shows it any more.
+        broken = "loss was" if not math.isfinite(loss) else "weights were" if not finite_weights(model) else ""
+        if broken:
+            result.failure, result.dev = f"the {broken} not finite in epoch {epoch}", None
             return result
         outputs = predict(model, task, task.features["dev"], config) if "dev" in task.features else []
         dev = task.score("dev", outputs) if "dev" in task.features else {}

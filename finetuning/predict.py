@@ -38,8 +38,8 @@ def family_of(model: Path) -> str:
     return family
 
 
-def read_records(lines: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
-    """One record a line, blank lines left out; ValueError names a line that is no JSON object with a "text".
+def read_records(lines: Iterable[str], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and line, record) of each line, blank ones left out; ValueError if one is no JSON object with a "text".
 
     All lines are JSON, or all are plain text: the first one that is not blank decides.
     """
@@ -49,7 +49,8 @@ def read_records(lines: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         as_json = line.lstrip().startswith("{") if as_json is None else as_json
-        yield json_record(line, f"{name} line {number}") if as_json else {"text": line}
+        place = f"{name} line {number}"
+        yield place, json_record(line, place) if as_json else {"text": line}
 
 
 def json_record(line: str, place: str) -> dict[str, Any]:
@@ -60,6 +61,13 @@ def json_record(line: str, place: str) -> dict[str, Any]:
         raise ValueError(f"{place} is not JSON ({error}), as the first line is") from None
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
         raise ValueError(f'{place} is not an object with "text"')
+    try:
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise ValueError(
+            f"{place} has {half}, half a character (a lone surrogate), which is no text: remove it"
+        ) from None
     return record
 
 
@@ -81,10 +89,16 @@ def opened_output(path: Path) -> Iterator[TextIO]:
     if str(path) == "-":
         yield sys.stdout
         return
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "is a folder" if path.is_dir() else f"is in {path.parent}, which is no folder"
+        raise ValueError(f"--output {path} {reason}: name a file in a folder that is there")
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        yield file
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # after an error
 
 
 def run(options: argparse.Namespace) -> int:
@@ -93,16 +107,22 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--batch-size {options.batch_size}: at least one input is needed")
     family = importlib.import_module(f"finetuning.{family_of(options.model)}")
     with opened_input(options.input) as lines, opened_output(options.output) as output:
-        records = read_records(lines, str(options.input or "standard input"))
-        count = 0
-        for record in tqdm(
-            family.predict_texts(options.model, records, options.batch_size),
-            desc="predict",
-            unit=" texts",
-            disable=None,
-        ):
-            output.write(json.dumps(record, ensure_ascii=False) + "\n")
-            count += 1
+        place, count = "", 0
+
+        def records() -> Iterator[dict[str, Any]]:
+            nonlocal place
+            for place, record in read_records(lines, str(options.input or "standard input")):  # noqa: B007
+                yield record
+
+        found = family.predict_texts(options.model, records(), options.batch_size)
+        try:
+            for record in tqdm(found, desc="predict", unit=" texts", disable=None):
+                output.write(json.dumps(record, ensure_ascii=False) + "\n")
+                count += 1
+        except UnicodeDecodeError:
+            raise
+        except ValueError as error:  # the families look at a record when they take it: it is the last one read
+            raise ValueError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
     return count
 
 

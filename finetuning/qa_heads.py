@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering
@@ -186,14 +187,28 @@ def span_loss(outputs: Tensor, start: Tensor, end: Tensor, answerability: bool) 
     return loss
 
 
+def read_head(file: Path) -> dict[str, Tensor]:
+    """The weights of a joint head; none if there is no such file, ValueError if it is broken."""
+    try:
+        return load_file(file) if file.is_file() else {}
+    except SafetensorError as error:
+        raise ValueError(f"{file} is broken ({error}): copy the folder anew, or train the model again") from None
+
+
 def make_span_model(
-    model: str, head: str, answerability: bool, dropout: float, encoder_dropout: float | None = None
+    model: str,
+    head: str,
+    answerability: bool,
+    dropout: float,
+    encoder_dropout: float | None = None,
+    whole: bool = False,
 ) -> nn.Module:
     """The encoder `model`, a folder or hub name, under a head of `HEADS`; `answerability` only for joint.
 
-    A head that an earlier stage left in the folder is taken over as far as it has the same parts and shapes.
+    A head that an earlier stage left in the folder is taken over as far as it has the same parts and shapes; if `whole`
+    all of it has to be there, or a ValueError says so.
     """
-    network = encoder.load_model(AutoModelForQuestionAnswering, model, encoder_dropout)
+    network = encoder.load_model(AutoModelForQuestionAnswering, model, encoder_dropout, whole=whole and head == "plain")
     if head == "plain":
         # Most architectures have no dropout before this layer, and the layer itself goes by different names.
         layers = [layer for layer in network.children() if isinstance(layer, nn.Linear) and layer.out_features == 2]
@@ -203,10 +218,13 @@ def make_span_model(
         return network
     joint = JointHead(network.config.hidden_size, answerability)
     file = Path(model) / HEAD_FILE
-    if file.is_file():
-        ours = joint.state_dict()
-        theirs = {name: value for name, value in load_file(file).items() if name in ours}
-        joint.load_state_dict({**ours, **{k: v for k, v in theirs.items() if v.shape == ours[k].shape}})
+    ours = joint.state_dict()
+    theirs = {k: v for k, v in read_head(file).items() if k in ours and v.shape == ours[k].shape}
+    if whole and set(theirs) != set(ours):
+        raise ValueError(
+            f"--model {model} lacks its head, {HEAD_FILE}, or parts of it: copy it from where it was trained"
+        )
+    joint.load_state_dict({**ours, **theirs})
     return JointSpans(network.base_model, joint, dropout)
 
 

@@ -16,12 +16,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
+
+# How long ranks wait for one another: one looks through the pretraining corpus (all of PubMed takes more than an hour)
+# while the others wait. torch's 10 or 30 minutes would end that. A rank that dies is noticed by the launcher.
+PATIENCE = timedelta(days=1)
 
 
 def rank() -> int:
@@ -45,7 +50,7 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // local_size))  # all ranks with all threads crawl
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield
     finally:

@@ -92,10 +92,11 @@ def read_predictions(path: Path, spellings: dict[str, str], negative: str) -> tu
 def in_order(
     relations: list[Relation], kind: str, predictions: Predictions, negative: str, path: Path
 ) -> tuple[list[str], int]:
-    """The predicted label of each relation, and how many predicted pairs are none of them.
+    """The predicted label of each relation, and how many predictions are for none of them.
 
     Where an index stands on several rows, its labels go to them in turn; one label is for all of them. ValueError if a
-    pair has no prediction, except in the biocreative format, where it is predicted to be none.
+    pair has no prediction or more than rows, except in the biocreative format, where it is predicted to be none, and
+    where a pair may have several labels: those that are left over are counted with the predictions for no pair.
     """
     labels, asked = [], defaultdict(int)
     for relation in relations:
@@ -106,6 +107,14 @@ def in_order(
         labels.append(found[min(asked[index], len(found) - 1)])
         asked[index] += 1
     others = [index for index in predictions if index not in asked]
+    surplus = {
+        index: len(found) - asked[index] for index, found in predictions.items() if 0 < asked[index] < len(found)
+    }
     if others and kind != "biocreative":
         raise ValueError(f"{path} has a prediction for {others[0]}, which is no pair of the test file")
-    return labels, len(others)
+    if surplus and kind != "biocreative":
+        index, count = next(iter(surplus.items()))
+        raise ValueError(
+            f"{path} has {count} prediction(s) too many for {index}: keep one for each row of the test file"
+        )
+    return labels, len(others) + sum(surplus.values())

@@ -25,7 +25,7 @@ from statistics import fmean
 from typing import Any
 
 from finetuning import classification, encoder
-from finetuning.classification import Settings, classification_task
+from finetuning.classification import Settings, argument_spans, classification_task
 from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
 from finetuning.ranks import say
@@ -39,7 +39,7 @@ from finetuning.relation_predictions import (
     table_lines,
 )
 from finetuning.result_files import read_json
-from finetuning.splits import SPLITS, Benchmark, recognise
+from finetuning.splits import SPLITS, Benchmark, check_split, recognise
 from finetuning.text_inputs import Example
 from finetuning.text_scores import MICRO_F1, counts_scores, positive_f1_scores
 from finetuning.texts import write_lines
@@ -225,8 +225,17 @@ def score_file(benchmark: Benchmark, options: Namespace, read: Reader) -> dict[s
         raise ValueError(f"--split {options.split}: expected {', '.join(SPLITS)}")
     data = read(options, {"train": options.split})  # only this split has to be there
     kind, predictions = read_predictions(options.predictions, data.spellings, data.negative or "")
+    if not predictions and data.predictions != "biocreative":  # whose files name what is predicted, be it nothing
+        raise ValueError(f"{options.predictions} has no prediction in it: each pair of the file needs one")
     if len(data.folds) == 1:
-        return score_fold(data.folds[0]["train"].relations, data, options, (kind, predictions))
+        gold = data.folds[0]["train"].relations
+        positive = sum(one.label != data.negative for one in gold)
+        found = {"pairs": len(gold), "positive pairs": positive, "sentences": len(gold)}
+        check_split(benchmark, options.split, found, options.data, options.nonstandard_split)
+        return score_fold(gold, data, options, (kind, predictions))
+    if options.split == "test":
+        found = {name: sum(numbers) for name, numbers in data.found.items()}
+        check_split(benchmark, options.split, found, options.data, options.nonstandard_split)
     if not all(options.split in files for files in data.folds):
         raise ValueError(f"--split {options.split}: the folds of {options.data} have no such split to score")
     scores = {}
@@ -243,13 +252,10 @@ def score_file(benchmark: Benchmark, options: Namespace, read: Reader) -> dict[s
 
 def record_of(record: dict[str, Any], task: dict[str, Any], marks: Marks) -> dict[str, Any]:
     """The record for finetuning.classification, its text written as in training."""
-    text, arguments = record.get("text"), record.get("arguments")
+    text = record.get("text")
     if not isinstance(text, str):
         raise ValueError(f'a record needs a string "text": got {str(record)[:80]}')
-    if arguments:
-        spans = tuple((int(start), int(end)) for start, end in arguments)
-        if len(spans) != 2 or not all(0 <= start < end <= len(text) for start, end in spans):
-            raise ValueError(f'"arguments" {arguments} are not two spans [start, end] within the text {text[:40]!r}')
+    if spans := argument_spans(record):
         spans = as_one(*spans) if together(*spans, touching=False) else spans
     else:
         spans, marks = locate(text, marks), None
@@ -262,11 +268,11 @@ def record_of(record: dict[str, Any], task: dict[str, Any], marks: Marks) -> dic
 
 
 def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
-    """The class of each record, {"label", "probabilities"}, with the model in `folder`.
+    """Each record with its class, "label" and "probabilities", by the model in `folder`.
 
     A record is {"text": ..., "arguments": [[start, end], [start, end]]}, in characters and in the order of the roles
     (chemical, gene); or {"text": ...} alone with the placeholders in it.
     """
     task = read_json(folder / "task.json")
     marks = Marks(*task["placeholders"])
-    yield from classification.predict_texts(folder, (record_of(one, task, marks) for one in records), batch_size)
+    yield from classification.predict_texts(folder, records, batch_size, partial(record_of, task=task, marks=marks))

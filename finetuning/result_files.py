@@ -4,8 +4,11 @@ Shared by the views of finetuning.table, which need no torch. Scores in the file
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+from finetuning.splits import SPLITS
 
 Results = dict[str, Any]  # the content of one results.json
 
@@ -25,12 +28,26 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def well_formed(results: Results) -> bool:
+    """Whether what the tables read of a results.json is of the kind that a run writes."""
+    numbers = all(isinstance(results[name], int | float | None) for name in ("mean", "std"))
+    runs = isinstance(results["seeds"], list) and all(isinstance(run, dict) for run in results["seeds"])
+    split = results["split"]
+    if not (numbers and runs and isinstance(results["failed"], int) and isinstance(split, dict)):
+        return False
+    counts = [{name for name, value in part.items() if isinstance(value, int)} if isinstance(part, dict) else set()
+              for part in split.values()]  # fmt: skip
+    return bool(counts) and bool(set.intersection(*counts))
+
+
 def find_results(folders: list[Path]) -> list[Results]:
     """The content of every results.json below `folders`; ValueError if there is none or one is not ours."""
     for folder in folders:
         if not folder.exists():
             raise ValueError(f"{folder} does not exist: give the folders that --output named")
-    paths = sorted({path.resolve() for folder in folders for path in folder.rglob("results.json")})
+    # Unlike Path.rglob, os.walk passes over what goes while it looks: runs put their models in place meanwhile.
+    places = [Path(place) for folder in folders for place, _, files in os.walk(folder) if "results.json" in files]
+    paths = sorted({(place / "results.json").resolve() for place in places})
     if not paths:
         names = ", ".join(str(folder) for folder in folders)
         raise ValueError(f"no results.json below {names}: give the --output folder of a finished finetuning run")
@@ -39,6 +56,8 @@ def find_results(folders: list[Path]) -> list[Results]:
         content = read_json(path)
         if missing := sorted(NEEDED - set(content)):
             raise ValueError(f"{path} is not a result of a finetuning run: it has no {missing[0]}")
+        if not well_formed(content):
+            raise ValueError(f"{path} is not as a finetuning run writes it (was it edited?): delete it, or run again")
         found.append(content)
     return found
 
@@ -50,10 +69,17 @@ def model_label(results: Results) -> str:
 
 def split_note(results: Results) -> str:
     """`4,560 / 4,581 / 4,797 sentences` of train, dev and test (of what is counted first), marked if nonstandard."""
-    counts = {key: value for key, value in next(iter(results["split"].values())).items() if isinstance(value, int)}
+    split = {name: results["split"][name] for name in SPLITS if name in results["split"]} | results["split"]
+    counts = {key: value for key, value in next(iter(split.values())).items() if isinstance(value, int)}
     unit = next(iter(counts))
-    sizes = " / ".join(f"{part[unit]:,}" for part in results["split"].values())
+    sizes = " / ".join(f"{part[unit]:,}" for part in split.values())
     return f"{'nonstandard' if results['nonstandard_split'] else 'published'}: {sizes} {unit}"
+
+
+def test_mark(results: Results) -> str:
+    """`, test 1938b198`: the beginning of the test file's checksum, by which data of the same sizes are told apart."""
+    checksum = results["split"].get("test", {}).get("sha256")
+    return f", test {checksum[:8]}" if checksum else ""
 
 
 def score_text(mean: float | None, std: float | None) -> str:
@@ -71,8 +97,7 @@ def column(results: Results) -> str:
     text = f"{results['variant']} ({results['metric']})"
     if not results["nonstandard_split"]:
         return text
-    checksum = results["split"].get("test", {}).get("sha256")
-    return f"{text}, {split_note(results)}" + (f", test {checksum[:8]}" if checksum else "")
+    return f"{text}, {split_note(results)}{test_mark(results)}"
 
 
 def one_each(found: list[Results]) -> dict[tuple[str, str], Results]:

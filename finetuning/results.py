@@ -8,10 +8,10 @@ Shared by every benchmark; nothing to run here. In <output>/<benchmark variant>/
 - `model/`: the model with the best dev score of all seeds, a Hugging Face folder;
 - `results.json`, written last: mean and standard deviation over the seeds, for finetuning.table.
 
-Scores are fractions (1.0 is perfect); the table prints percent. A failed run (loss not finite, a dev score of 0,
-or one class as the answer to every text of dev, which may score 50 to 85) is listed with its reason, counted, and left
-out of the mean; where there is no dev split nobody judges that, for the test split is not there to choose runs by.
-The standard deviation is that of a sample (n - 1).
+Scores are fractions (1.0 is perfect); the table prints percent. A failed run (loss or weights not finite, a dev
+score of 0, or one class as the answer to every text of dev, which may score 50 to 85) is listed with its reason,
+counted, and left out of the mean; where there is no dev split nobody judges that, for the test split is not there to
+choose runs by. The standard deviation is that of a sample (n - 1).
 """
 
 import json

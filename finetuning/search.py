@@ -4,12 +4,14 @@
 
 1. Trial 0 has the settings as given; later ones are Optuna's, from the ranges in SPACE (a Tree-structured Parzen
    Estimator, after RANDOM_TRIALS random ones).
+   A batch larger than the given one goes through the model in parts of the given size, so that it fits in memory.
 2. Each trial trains seed 0 and is judged by its dev score; the test split takes no part.
 3. After each, search.json is written beside the results: a search that was stopped goes on, and gives what an
    undisturbed one gives, since each suggestion follows from the trials before it alone.
 4. The seeds then run with the settings of the best trial, which results.json holds.
 """
 
+import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -47,11 +49,10 @@ def distributions(config: FinetuneConfig) -> dict[str, Any]:
         least, most, step = SPACE[name]
         return FloatDistribution(least, most, step=step) if step else FloatDistribution(least, most, log=True)
 
-    batch_sizes = [size for size in SPACE["batch_size"] if size >= config.gradient_accumulation]
     epochs = sorted({max(1, round(config.epochs * times)) for times in SPACE["epochs"]})
     return {
         **{name: scale(name) for name in searched(config) if name not in ("batch_size", "epochs")},
-        "batch_size": CategoricalDistribution(batch_sizes or [config.batch_size]),
+        "batch_size": CategoricalDistribution(SPACE["batch_size"]),
         "epochs": CategoricalDistribution(epochs),
     }
 
@@ -79,6 +80,13 @@ def suggest(trials: list[dict[str, Any]], config: FinetuneConfig) -> dict[str, A
     return {**found, "learning_rate": float(f"{found['learning_rate']:.3g}")}
 
 
+def with_settings(config: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig:
+    """`config` with these settings, no more inputs at once than it has: a larger batch goes through in more parts."""
+    at_once = max(1, config.batch_size // config.gradient_accumulation)
+    parts = max(1, math.ceil(settings["batch_size"] / at_once))
+    return replace(config, **settings, gradient_accumulation=parts)
+
+
 def run_trial(tasks: list[Task], config: FinetuneConfig) -> dict[str, Any]:
     """Train seed 0 on each task; the mean dev score, or None and the reason."""
     started, scores, failure = time.perf_counter(), [], None
@@ -97,7 +105,10 @@ def best_of(trials: list[dict[str, Any]]) -> int:
     """Number of the best trial, the earliest of equals; ValueError if all failed."""
     good = [number for number, trial in enumerate(trials) if trial["dev"] is not None]
     if not good:
-        raise ValueError(f"--search: all {len(trials)} trials failed, the last one since {trials[-1]['failed']}")
+        raise ValueError(
+            f"--search: all {len(trials)} trials failed, the last one since {trials[-1]['failed']}: a larger --search "
+            "goes on from them; to start from other settings, such as more --epochs, name another --output"
+        )
     return max(good, key=lambda number: (trials[number]["dev"], -number))
 
 
@@ -122,7 +133,7 @@ def search(
     trials = ranks.from_first(lambda: read_trials(path, run))[:count]
     while len(trials) < count:
         settings = ranks.from_first(lambda: suggest(trials, config))
-        tried = replace(config, **settings)
+        tried = with_settings(config, settings)
         tasks = ranks.agree(lambda tried=tried: prepare(tried))
         if not all("dev" in task.features for task in tasks):
             raise ValueError("--search: this benchmark has no dev split to judge settings by, so leave the flag out")
@@ -132,4 +143,4 @@ def search(
     best = best_of(trials)
     ranks.say(f"search: trial {best} of {count} is the best, dev {trials[best]['dev']:.4f}: {trials[best]['settings']}")
     record = {"trials": count, "failed": sum(trial["dev"] is None for trial in trials), "best": best}
-    return replace(config, **trials[best]["settings"]), record
+    return with_settings(config, trials[best]["settings"]), record

@@ -126,7 +126,7 @@ def example_features(
     """All windows of one example, and whether its gold answer is in one of them.
 
     start and end of a feature are positions in its input_ids: 0, 0 where the window holds no answer; -1, -1
-    where that is not known.
+    where that is not known, or the answer is cut by every window's ends.
     """
     ids, offsets = context
     before, between, after = reader.special
@@ -145,6 +145,8 @@ def example_features(
             feature |= {"start": at + gold[0] - start, "end": at + gold[1] - start}
             found = True
         features.append(feature)
+    if gold is not None and not found:  # no window holds it whole: none may be said to be without an answer
+        features = [{**feature, "start": -1, "end": -1} for feature in features]
     return features, found
 
 

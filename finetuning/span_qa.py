@@ -154,13 +154,13 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     config = FinetuneConfig(batch_size=batch_size, max_length=record["max_length"], overlap=record["overlap"])
     reader = make_reader(str(folder), config, settings.longest)
     task = bare_task(reader, {}, str(folder), config, settings)
-    model = task.make_model().to(choose_device())
+    model = make_span_model(str(folder), settings.head, settings.answerability, 0.0, whole=True).to(choose_device())
     remaining = iter(records)
-    while chunk := list(islice(remaining, 32 * batch_size)):
-        examples = [record_example(one) for one in chunk]
-        inputs = make_inputs(reader, examples, training=False)
-        found = join_windows(inputs, predict(model, task, inputs.features, config))
-        for one, answers in zip(chunk, found, strict=True):
+    # Each record is looked at before the next is taken, so that finetuning.predict can name the line of a wrong one.
+    while chunk := [(one, record_example(one)) for one in islice(remaining, 32 * batch_size)]:
+        inputs = make_inputs(reader, [example for _, example in chunk], training=False)
+        found = join_windows(inputs, predict(model, task, inputs.features, config, batch_size))
+        for (one, _), answers in zip(chunk, found, strict=True):
             result = {**one, "answers": [asdict(answer) for answer in answers.answers[:SPANS]]}
             if settings.unanswerable:
                 result |= {"no_answer": answers.no_answer, "answerable": answers.no_answer <= record["threshold"]}

@@ -72,3 +72,25 @@ def recognise(benchmark: Benchmark, found: Sizes, folder: Path, nonstandard: boo
         )
     fallback = alike[0].name if len(alike) == 1 else benchmark.name
     return Variant(name or fallback, found, standard=False)
+
+
+def check_split(benchmark: Benchmark, split: str, found: dict[str, int], path: Path, nonstandard: bool) -> None:
+    """ValueError if what is counted in one split of `path` is that of no published variant and not `nonstandard`.
+
+    For files of which this split alone has to be there; a variant is compared in the counts that it has.
+    """
+    place = {"train": 0, "dev": 1}.get(split, -1)
+    shared = [
+        {name: variant.sizes[name][place] for name in found if len(variant.sizes.get(name, ())) > max(place, 0)}
+        for variant in benchmark.variants
+    ]
+    known = [sizes for sizes in shared if sizes]
+    if nonstandard or not known or any(all(found[name] == size for name, size in one.items()) for one in known):
+        return
+    wanted = dict.fromkeys(" and ".join(f"{size:,} {name}" for name, size in one.items()) for one in known)
+    counted = {name: size for name, size in found.items() if any(name in one for one in known)}
+    raise ValueError(
+        f"{path} is no published {split} split of {benchmark.name}: expected {', or '.join(wanted)}; found "
+        f"{' and '.join(f'{size:,} {name}' for name, size in counted.items())}; get the published files, or add "
+        "--nonstandard-split to score these as a split of their own"
+    )

@@ -53,11 +53,21 @@ class SquadFile:
         return any(example.answers == () for example in self.examples)
 
 
-def read_json_object(path: Path) -> tuple[dict[str, Any], str]:
-    """The JSON object in `path` and the file's SHA-256; ValueError says where it is broken."""
+def read_json_object(path: Path, unique: bool = False) -> tuple[dict[str, Any], str]:
+    """The JSON object in `path` and the file's SHA-256; ValueError says where it is broken.
+
+    If `unique` no key may be there twice, of which json keeps the last without a word.
+    """
+
+    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        if twice:
+            raise ValueError(f"{path} has {twice[0]} more than once: keep one")
+        return dict(pairs)
+
     data = path.read_bytes()
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=each_once if unique else None)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path} line {line} is not UTF-8: convert the file to UTF-8") from None

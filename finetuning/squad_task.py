@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from finetuning import ranks, span_qa
+from finetuning import ranks, span_qa, splits
 from finetuning.command import Prepared
 from finetuning.config import FinetuneConfig
 from finetuning.loop import Task
@@ -41,7 +41,7 @@ def find_files(data: Path, needed: tuple[str, ...] = ("train", "test")) -> dict[
             found[split] = of_split[0]
     if not found and len(files) == 1:
         return {"all": files[0]}
-    if "test" not in found and "dev" in found:
+    if "test" not in found and "dev" in found and "dev" not in needed:
         found["test"] = found.pop("dev")
     absent = [split for split in needed if split not in found]
     if absent:
@@ -179,13 +179,15 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """Scores of --predictions, {id: text} as SQuAD's scripts read it, on --split of --data."""
     paths = find_files(options.data, needed=(options.split,))
     (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
-    predictions, _ = read_json_object(options.predictions)
+    predictions, _ = read_json_object(options.predictions, unique=True)
     known = {example.id for example in file.examples}
     for name, text in predictions.items():
         if name not in known:
             raise ValueError(f"{options.predictions} answers question {name}, which is not in {file.path}")
         if not isinstance(text, str):
             raise ValueError(f"{options.predictions}, question {name}: the answer is no text")
+    found = {"questions": len(file.examples)}
+    splits.check_split(benchmark, options.split, found, file.path, options.nonstandard_split)
     return squad_scores(file.examples, predictions)
 
 

@@ -23,7 +23,16 @@ import sys
 from pathlib import Path
 
 from finetuning import blurb
-from finetuning.result_files import NOTE, Results, find_results, markdown, model_label, score_text, split_note
+from finetuning.result_files import (
+    NOTE,
+    Results,
+    find_results,
+    markdown,
+    model_label,
+    score_text,
+    split_note,
+    test_mark,
+)
 from finetuning.significance import compare
 from finetuning.wide import wide_tables
 
@@ -31,8 +40,8 @@ HEADER = ("Benchmark", "Model", "Metric", "Mean ± std", "Seeds", "Failed", "Spl
 CSV_HEADER = ("variant", "model", "metric", "mean", "std", "seeds", "failed", "standard", "source")
 
 
-def own_row(results: Results) -> tuple[str, ...]:
-    """The cells of one results.json, in the order of HEADER."""
+def own_row(results: Results, note: str) -> tuple[str, ...]:
+    """The cells of one results.json, in the order of HEADER; `note` is on its split."""
     return (
         results["variant"],
         model_label(results),
@@ -40,18 +49,23 @@ def own_row(results: Results) -> tuple[str, ...]:
         score_text(results["mean"], results["std"]),
         str(len(results["seeds"])),
         str(results["failed"]),
-        split_note(results),
+        note,
     )
 
 
 def rows(found: list[Results], nonstandard: bool) -> list[tuple[str, ...]]:
     """Rows of one of the two tables: by benchmark, best score first, those without a score last."""
     keyed = []
+    tests: dict[tuple[str, str], set[str]] = {}  # of nonstandard splits: two of the same sizes may be of other data
+    for results in found if nonstandard else ():
+        tests.setdefault((results["variant"], split_note(results)), set()).add(test_mark(results))
     for results in found:
+        note = split_note(results)
+        note += test_mark(results) if len(tests.get((results["variant"], note), ())) > 1 else ""
         if results["nonstandard_split"] != nonstandard:
             continue
         mean = results["mean"]
-        keyed.append((results["variant"], -1.0 if mean is None else mean, own_row(results)))
+        keyed.append((results["variant"], -1.0 if mean is None else mean, own_row(results, note)))
         for model, percent, source in () if nonstandard else results.get("published", ()):
             row = (
                 results["variant"],

@@ -37,6 +37,7 @@ from finetuning.results import write_json
 from finetuning.splits import Benchmark, Sizes, Variant, recognise
 from finetuning.tagging_inputs import Cutting, collate, make_features, word_pieces
 from finetuning.tags import SCHEMES, UNTYPED, iob2_tags, iob_spans
+from finetuning.text_heads import reset_linear
 from finetuning.words import sentence_places, word_places
 
 TEXTS_AT_ONCE = 256  # of new text: enough to sort by length
@@ -76,9 +77,16 @@ def cutting_of(
 
 
 def make_network(model: str, labels: list[str], config: FinetuneConfig) -> nn.Module:
-    """The encoder `model` under a new linear layer on its word pieces."""
+    """The encoder `model` under a linear layer on its word pieces, a new one but after a stage of the same labels."""
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    before = encoder.load_config(model)
     network = encoder.load_model(AutoModelForTokenClassification, model, config.encoder_dropout, **names)
+    # Transformers takes over the layer of any stage before with as many labels, such as those of another type.
+    staged = any(name.endswith("ForTokenClassification") for name in before.architectures or ())
+    if staged and list(before.id2label.values()) != labels:
+        for child in network.children():
+            if isinstance(child, nn.Linear) and child.out_features == len(labels):
+                reset_linear(child, network.config)
     for child in network.children():  # the architectures' settings for this one go by different names
         if isinstance(child, nn.Dropout):
             child.p = config.dropout
@@ -255,7 +263,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
     """
     settings, record = encoder.load_config(str(folder)), read_json(folder / "task.json")
     tokenizer = encoder.load_tokenizer(str(folder), settings)
-    model = encoder.load_model(AutoModelForTokenClassification, str(folder)).to(choose_device())
+    model = encoder.load_model(AutoModelForTokenClassification, str(folder), whole=True).to(choose_device())
     cutting = cutting_of(settings, tokenizer, record["max_length"], record["overlap"])
     functions, config = SimpleNamespace(**model_functions(tokenizer)), FinetuneConfig(batch_size=batch_size)
     records = iter(records)
@@ -263,7 +271,7 @@ def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: i
         sentences = [sentence for i, one in enumerate(some) for sentence in untagged(one["text"], i)]
         pieces = word_pieces(tokenizer, (word for sentence in sentences for word in sentence.words))
         features = make_features(sentences, pieces, {}, cutting)
-        outputs = predict(model, functions, features, config)
+        outputs = predict(model, functions, features, config, batch_size)
         entities: list[list[dict[str, Any]]] = [[] for _ in some]
         tags = predicted_tags(features, outputs, record["labels"], len(sentences))
         for sentence, found in zip(sentences, tags, strict=True):

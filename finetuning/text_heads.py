@@ -67,12 +67,18 @@ def reset_linear(layer: nn.Linear, config: Any) -> None:
 
 
 def make_model(
-    model: str, head: str, labels: list[str], problem: str, dropout: float, encoder_dropout: float | None = None
+    model: str,
+    head: str,
+    labels: list[str],
+    problem: str,
+    dropout: float,
+    encoder_dropout: float | None = None,
+    whole: bool = False,
 ) -> nn.Module:
     """The encoder `model` under a head for `labels`; `problem` is transformers' problem_type.
 
     The last linear layer is drawn from torch's current seed, unless the folder has one of the same kind for the same
-    labels.
+    labels; if `whole` it has to have one, or a ValueError says so.
     """
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     before = encoder.load_config(model)
@@ -86,7 +92,9 @@ def make_model(
             load_head(network, Path(model))
         return network
     names["problem_type"] = problem
-    network = encoder.load_model(AutoModelForSequenceClassification, model, encoder_dropout, **names)
+    if whole and not same:
+        raise ValueError(f"{model}: config.json and task.json name other labels, so they are not of one model")
+    network = encoder.load_model(AutoModelForSequenceClassification, model, encoder_dropout, whole, **names)
     for name, module in network.named_modules():
         if name.startswith(network.base_model_prefix + "."):
             continue
@@ -156,4 +164,4 @@ def load(folder: Path, head: str, labels: list[str], problem: str) -> nn.Module:
     """The model that `save` has written, in evaluation mode; ValueError if its head is not there or does not fit."""
     if head == "markers" and not (folder / HEAD_FILE).is_file():
         raise ValueError(f"{folder} has no {HEAD_FILE}: the head of the model is missing")
-    return make_model(str(folder), head, labels, problem, 0.0).eval()
+    return make_model(str(folder), head, labels, problem, 0.0, whole=True).eval()

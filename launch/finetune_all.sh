@@ -98,7 +98,8 @@ done
 
 if [[ -d $OUTPUT && -n $(find "$OUTPUT" -name results.json -print -quit) ]]; then
     printf '\n== Table\n'
-    "$PYTHON" -m finetuning.table "$OUTPUT"
+    # Another task of an array may be writing meanwhile; what has been finetuned is finished all the same.
+    "$PYTHON" -m finetuning.table "$OUTPUT" || [[ -n ${SLURM_ARRAY_TASK_ID:-} ]] || failed+=("the table")
 fi
 printf '\n%s benchmark(s) finished, %s failed%s, %s without a folder in %s%s\n' "$finished" "${#failed[@]}" \
     "${failed[*]:+: ${failed[*]}}" "${#skipped[@]}" "$DATA" "${skipped[*]:+: ${skipped[*]}}"

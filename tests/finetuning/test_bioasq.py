@@ -49,7 +49,7 @@ def options_of(model, data, *more):
 
 
 def score(data, predictions, *more):
-    options = options_of("none", data, *more)
+    options = options_of("none", data, "--nonstandard-split", *more)
     return score_file(bioasq.BENCHMARK, Namespace(**vars(options), predictions=predictions, split="test"))
 
 
@@ -180,6 +180,27 @@ def test_refusals(tiny_model, tmp_path):
     train = write_json(tmp_path / "t.json", squad_form(0, answers=True))
     message = error_of(tiny_model, yesno, output, *more, "--question-type", "yesno", "--train", train)
     assert "t.json is in SQuAD's form" in message
+
+
+def test_dev_questions_without_marked_answers_are_not_said_to_be_trained_on(tiny_model, tmp_path):
+    """Their answers are strings, not spans: they can be scored, and trained on by --train alone."""
+    data = write_bioasq(tmp_path / "data")
+    dev = write_json(tmp_path / "dev" / "7B9_golden.json", golden(32, mark=UNSEEN * 2))
+    flags = [*QUICK, "--dev", dev, "--train-on-dev"]
+    message = error_of(tiny_model, data, tmp_path / "out", *flags)
+    assert "--train-on-dev" in message and "name those of --dev with --train too" in message
+    named = ["--train", data / "BioASQ-train-factoid-7b.json", dev, "--epochs", 1]
+    _, seed = run(tiny_model, data, tmp_path / "out", *named)
+    assert seed["run"]["split"]["train"]["examples"] == 24  # 16 and 8
+
+
+def test_a_test_set_of_other_sizes_is_only_scored_if_told(tmp_path):
+    data = write_bioasq(tmp_path / "data")
+    submission = write_json(tmp_path / "p.json", {"questions": []})
+    options = options_of("none", data)
+    with pytest.raises(ValueError, match="not a published split of BioASQ.*found 8 / 8 factoid questions"):
+        score_file(bioasq.BENCHMARK, Namespace(**vars(options), predictions=submission, split="test"))
+    assert score(data, submission)["missing"] == 16
 
 
 def test_more_than_five_answers_are_said(tmp_path, capsys):

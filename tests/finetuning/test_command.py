@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,19 @@ def test_own_flags_stand_beside_the_shared_ones():
     )
     assert (options.input_style, options.train_on_dev, options.seeds) == ("raw", True, 5)
     assert command.own_flags(options, CONFIG) == {"input_style": "raw"}
+
+
+def test_files_named_by_a_flag_may_have_moved_when_a_run_goes_on(tiny_model, tmp_path, capsys):
+    """Their checksums are compared, as those of --data; their folders are no part of the run."""
+    bench, _ = benchmark(toy_task())
+    bench = replace(bench, add_flags=lambda parser: parser.add_argument("--train", nargs="+", type=Path))
+    run(bench, tiny_model, tmp_path, "--seeds", "1", "--train", str(tmp_path / "one" / "a.json"), "b.json")
+    results = json.loads((tmp_path / "toy-line" / "m" / "results.json").read_text())
+    assert results["flags"] == {"train": ["a.json", "b.json"]}
+    run(bench, tiny_model, tmp_path, "--seeds", "1", "--train", "a.json", str(tmp_path / "other" / "b.json"))
+    assert "seed 0 is already in" in capsys.readouterr().out
+    message = error_of(bench, tiny_model, tmp_path, "--seeds", "1", "--train", "c.json")
+    assert "differ in flags.train (['a.json', 'b.json'], now ['c.json'])" in message
 
 
 def test_another_value_of_an_own_flag_is_another_run(tiny_model, tmp_path):

@@ -17,6 +17,18 @@ def test_blurb_split_to_results(tiny_model, tmp_path):
     assert results["split"]["test"]["labels"] == {"0": 2, "1": 2}
     predictions = results["folder"] / "seed_0.predictions.tsv"
     assert score(gad, data, predictions, **FLAGS)["F1"] == results["seeds"][0]["score"]
+    with pytest.raises(
+        ValueError, match=r"is no published test split of GAD: expected 534 sentences; found 4 sentences"
+    ):
+        score(gad, data, predictions, **FLAGS, nonstandard_split=False)
+
+
+def test_an_empty_file_of_predictions_is_no_score_of_0(tmp_path):
+    data = write(tmp_path / "data", {f"{split}_blurb.tsv": TABLE for split in SPLITS})
+    for text in ("", "index\tlabel\n"):
+        path = write(tmp_path, {"p.tsv": text}) / "p.tsv"
+        with pytest.raises(ValueError, match="p.tsv has no prediction in it: each pair of the file needs one"):
+            score(gad, data, path, **FLAGS)
 
 
 def test_published_sizes_are_known(tmp_path):

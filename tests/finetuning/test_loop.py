@@ -11,7 +11,9 @@ from finetuning.conll import Sentence, TaggedFile
 from finetuning.entity_scores import ENTITY_F1 as METRIC
 from finetuning.loop import epoch_batches, fit, predict, train_epoch
 from finetuning.tagging import tagging_task
+from tests.finetuning import toy
 from tests.finetuning.samples import SENTENCES, pairs
+from tests.finetuning.toy import CONFIG, toy_task
 
 QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1.0, epochs=40, patience=40, batch_size=4)
 
@@ -104,6 +106,23 @@ def test_failed_runs(task):
     assert result.failure == "the dev score was 0 in all 2 epochs"
 
 
+@pytest.mark.parametrize("dev", [True, False])
+def test_weights_spoilt_by_the_last_step_are_a_failure(dev):
+    """The gradient of the last batch overflows: its loss is finite, as are all others."""
+    task, calls = toy_task(dev=20 if dev else 0), []
+
+    def loss(logits, batch):
+        calls.append(batch)
+        found = toy.loss(logits, batch)
+        return found + (0 * logits).sum().sqrt() if len(calls) == 10 else found  # sqrt's gradient at 0 is infinite
+
+    config = replace(CONFIG, epochs=2)
+    result = fit(task.make_model(), replace(task, loss=loss), config, seed=0)
+    assert len(calls) == 10 and (result.failure, result.dev, result.trained) == (
+        "the weights were not finite in epoch 2", None, False
+    )  # fmt: skip
+
+
 def test_the_kept_epoch_decides_whether_a_run_has_collapsed(task):
     """Dev scores 0.1, 0.5, 0.3: the second epoch is kept, whatever the first one answered."""
     config = replace(QUICK, epochs=3)
@@ -140,6 +159,22 @@ def test_flags_make_the_config():
         config_from(parser.parse_args(["--warmup-fraction", "1.5"]))
     with pytest.raises(ValueError, match="--gradient-accumulation 64 is out of range"):
         config_from(parser.parse_args(["--gradient-accumulation", "64"]))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_length": 96}, "--overlap 64 is out of range: give 0 to 48, half of --max-length 96"),
+        ({"gradient_accumulation": 33}, "--gradient-accumulation 33 is out of range: give 1 to 32, the inputs of a"),
+        ({"dropout": 1.0}, "--dropout 1.0 is out of range: give 0 to less than 1"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan is out of range: give 0 or more"),
+    ],
+)
+def test_a_value_out_of_range_is_told_what_the_range_is(values, message):
+    """--overlap need not have been given: its default is too much for a short --max-length."""
+    with pytest.raises(ValueError) as error:
+        FinetuneConfig(**values)
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(("hidden", "rate", "decay"), [(256, 3e-4, 0.8), (768, 1e-4, 0.8), (1024, 5e-5, 0.9)])

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -169,6 +170,17 @@ def test_a_single_process_is_rank_0():
     assert (ranks.rank(), ranks.world(), ranks.share([1, 2]), ranks.gather(3)) == (0, 1, [1, 2], [3])
     with ranks.joined():
         assert not torch.distributed.is_initialized()
+
+
+def test_ranks_wait_for_one_that_looks_through_a_large_corpus(monkeypatch):
+    """Longer than torch's 10 (NCCL) or 30 minutes (gloo)."""
+    given = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **more: given.update(more))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with ranks.joined():
+        assert given["timeout"] >= timedelta(hours=12)
 
 
 LAUNCHERS = {

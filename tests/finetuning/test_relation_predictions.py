@@ -66,6 +66,28 @@ def test_a_pair_on_several_rows(tmp_path):
     assert in_order(rows, kind, predictions, "false", "p") == (["CPR:3", "CPR:4", "CPR:3", "CPR:3"], 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("8\tCPR:3\n7\tCPR:3\n7\tCPR:4\n", "7"),
+        ("8\tCPR:3\n7\tCPR:3\n7\tCPR:3\n7\tCPR:3\n", "7"),
+        ("7\tfalse\n8\tCPR:3\n8\tfalse\n8\tfalse\n", "8"),
+    ],
+)
+def test_a_pair_with_more_predictions_than_rows_is_refused(tmp_path, text, named):
+    kind, predictions = read(tmp_path, text)
+    with pytest.raises(ValueError, match=rf"p.tsv has \d prediction\(s\) too many for {named}: keep one for each row"):
+        in_order(relations("7", "8"), kind, predictions, "false", "p.tsv")
+
+
+def test_a_pair_may_have_several_labels_in_biocreatives_format(tmp_path):
+    """The one that no row of the file is left for is counted."""
+    line = "7\tCPR:{}\tArg1:T1\tArg2:T2\n"
+    kind, predictions = read(tmp_path, line.format(4) + line.format(3))
+    assert in_order(relations("7.T1.T2"), kind, predictions, "false", "p") == (["CPR:4"], 1)
+    assert in_order(relations("7.T1.T2", "7.T1.T2"), kind, predictions, "false", "p") == (["CPR:4", "CPR:3"], 0)
+
+
 def test_biocreative_names_only_relations(tmp_path):
     kind, predictions = read(tmp_path, "7\tCPR:4\tArg1:T1\tArg2:T9\n")
     assert in_order(relations("7.T1.T2"), kind, predictions, "false", "p") == (["false"], 1)

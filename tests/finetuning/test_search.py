@@ -1,13 +1,14 @@
 """The search for settings: first the given ones, stopped and gone on with, judged by dev alone."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 
 import pytest
 
 from finetuning import search as module
-from finetuning.search import SPACE, best_of, distributions, suggest
+from finetuning.search import SPACE, best_of, distributions, suggest, with_settings
 from tests.finetuning.test_command import benchmark, error_of, run
 from tests.finetuning.toy import CONFIG, METRIC, toy_task
 
@@ -17,8 +18,6 @@ RUN = {"variant": "Toy", "config": {"epochs": 3}}
 
 def curve(settings):
     """A made-up dev score with its top at learning rate 2e-4 and dropout 0.1."""
-    import math
-
     return 0.9 - 0.1 * abs(math.log10(settings["learning_rate"] / 2e-4)) - abs(settings["dropout"] - 0.1)
 
 
@@ -62,17 +61,27 @@ def test_search_finds_better_than_chance():
 def test_failed_trials_are_told_and_never_the_best():
     trials = [{"settings": {}, "dev": None, "failed": "x"}, {"settings": {}, "dev": 0.1}, {"settings": {}, "dev": 0.1}]
     assert best_of(trials) == 1
-    with pytest.raises(ValueError, match="all 1 trials failed, the last one since x"):
+    with pytest.raises(ValueError, match="all 1 trials failed, the last one since x: a larger --search goes on"):
         best_of(trials[:1])
     failed = trials_of(6, score=lambda settings: None)
     assert len({json.dumps(trial["settings"]) for trial in failed}) > 4
 
 
-def test_batch_sizes_fit_gradient_accumulation():
-    config = replace(CONFIG, batch_size=32, gradient_accumulation=32, epochs=1)
-    space = distributions(config)
-    assert space["batch_size"].choices == (32, 64)
-    assert space["epochs"].choices == (1, 2)
+@pytest.mark.parametrize(("batch", "parts", "at_once"), [(32, 32, 1), (32, 1, 32), (8, 1, 8), (24, 3, 8), (16, 3, 5)])
+def test_no_trial_has_more_inputs_at_once_than_the_given_settings(batch, parts, at_once):
+    """What fits in memory as given fits as tried: a trial that does not would end every search that goes on."""
+    config = replace(CONFIG, batch_size=batch, gradient_accumulation=parts)
+    sizes = distributions(config)["batch_size"].choices
+    assert sizes == (8, 16, 32, 64)
+    for size in sizes:
+        tried = with_settings(config, {"batch_size": size, "dropout": 0.2})
+        assert (tried.batch_size, tried.dropout, tried.epochs) == (size, 0.2, config.epochs)
+        largest = math.ceil(size / tried.gradient_accumulation)
+        assert largest <= at_once and (tried.gradient_accumulation == 1 or size > at_once)
+
+
+def test_epochs_to_try():
+    assert distributions(replace(CONFIG, epochs=1))["epochs"].choices == (1, 2)
 
 
 def test_seeds_run_with_the_best_settings_and_a_stopped_search_goes_on(tiny_model, tmp_path, monkeypatch):

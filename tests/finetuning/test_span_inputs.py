@@ -114,6 +114,17 @@ def test_what_is_lost_is_counted_and_not_trained_on(tiny_model):
     assert collate(inputs.features, 0, True)["items"] == 2
 
 
+def test_an_answer_cut_by_every_window_is_in_no_window_and_nothing_is_said_to_lack_it(tiny_model):
+    """Windows of 8 pieces without overlap: the answer begins in one and ends in the next."""
+    reader = reader_of(tiny_model, max_length=13, overlap=0)  # [CLS] was seen [SEP] 8 pieces [SEP]
+    context = " ".join(["patients"] * 7 + ["liver", "failure"] + ["improved"] * 7)
+    inputs = make_inputs(reader, [example(context, "liver failure")], training=False)
+    assert [(one["start"], one["end"]) for one in inputs.features] == [(-1, -1), (-1, -1)]
+    assert inputs.lost == 1
+    whole = make_inputs(reader, [example(context, "liver")], training=False)
+    assert [(one["start"], one["end"]) for one in whole.features] == [(11, 11), (0, 0)]
+
+
 def test_a_long_question_is_cut_and_counted(tiny_model):
     reader = reader_of(tiny_model)
     inputs = make_inputs(reader, [example("no change", question="was seen " * 50)], training=False)

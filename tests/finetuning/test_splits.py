@@ -1,11 +1,12 @@
 """Variants known by their sizes; other sizes are refused with both counts, or marked."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from finetuning.config import FinetuneConfig
-from finetuning.splits import Benchmark, Variant, recognise
+from finetuning.splits import Benchmark, Variant, check_split, recognise
 
 BLUE = Variant("X (BLUE)", {"examples": (10, 2, 3), "CPR:3": (1, 1, 1)}, published=(("BERT", 70.0, "a paper"),))
 BLURB = Variant("X (BLURB)", {"examples": (9, 2, 3), "CPR:3": (1, 1, 1)})
@@ -50,3 +51,36 @@ def test_one_size_each_needs_no_order(tmp_path):
     folds = Benchmark("F", (Variant("F", {"examples": (355,)}),), FinetuneConfig(), None, None)
     with pytest.raises(ValueError, match="expected F has 355 examples; found 354 examples"):
         recognise(folds, {"examples": (354,)}, tmp_path, False)
+
+
+PAIRED = Benchmark(
+    "Pairs",
+    (
+        Variant("one", {"pairs": (10, 5, 6), "positive pairs": (3, 2, 1)}),
+        Variant("other", {"positive pairs": (4, 2, 2), "pairs in dev": (7,)}),
+        Variant("without dev", {"pairs": (15, 9)}),
+    ),
+    FinetuneConfig(),
+    prepare=None,
+    score_file=None,
+)
+
+
+@pytest.mark.parametrize(
+    ("split", "pairs", "positive"),
+    [("test", 6, 1), ("train", 10, 3), ("dev", 5, 2), ("test", 100, 2), ("test", 9, 5), ("train", 15, 5)],
+)
+def test_a_published_split_alone_is_known(split, pairs, positive):
+    check_split(PAIRED, split, {"pairs": pairs, "positive pairs": positive}, Path("f"), nonstandard=False)
+
+
+def test_another_split_alone_is_refused_unless_told():
+    found = {"pairs": 6, "positive pairs": 5}
+    with pytest.raises(
+        ValueError,
+        match="f is no published test split of Pairs: expected 6 pairs and 1 positive pairs, or 2 positive "
+        "pairs, or 9 pairs; found 6 pairs and 5 positive pairs; .* --nonstandard-split",
+    ):
+        check_split(PAIRED, "test", found, Path("f"), nonstandard=False)
+    check_split(PAIRED, "test", found, Path("f"), nonstandard=True)
+    check_split(replace(PAIRED, variants=()), "test", found, Path("f"), nonstandard=False)

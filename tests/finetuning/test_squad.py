@@ -230,8 +230,9 @@ def test_wrong_offsets_are_said(tiny_model, tmp_path, capsys):
     assert seed["run"]["split"]["train"]["unusable offsets"] == 1
 
 
-def score(data, predictions, split="test"):
-    return score_file(squad.BENCHMARK, Namespace(data=data, predictions=predictions, split=split))
+def score(data, predictions, split="test", nonstandard=True):
+    options = Namespace(data=data, predictions=predictions, split=split, nonstandard_split=nonstandard)
+    return score_file(squad.BENCHMARK, options)
 
 
 def test_a_file_of_predictions_is_scored_as_training_scored_it(tiny_model, tmp_path):
@@ -241,14 +242,24 @@ def test_a_file_of_predictions_is_scored_as_training_scored_it(tiny_model, tmp_p
     assert scores == {name: seed["test"][name] for name in scores} and "F1" in scores
     with pytest.raises(ValueError, match="p.json answers question q99, which is not in .*dev-v2.0.json"):
         score(data, write_json(tmp_path / "p.json", {"q0": "", "q99": "x"}))
+    (tmp_path / "p.json").write_text('{"q0": "", "q1": "x", "q0": "y"}')
+    with pytest.raises(ValueError, match="p.json has q0 more than once"):
+        score(data, tmp_path / "p.json")
     with pytest.raises(ValueError, match="p.json, question q0: the answer is no text"):
         score(data, write_json(tmp_path / "p.json", {"q0": 3}))
-    with pytest.raises(ValueError, match="has no dev file"):
-        score(data, folder / "seed_0.predictions.json", "dev")
+    assert score(data, folder / "seed_0.predictions.json", "dev") == scores  # the dev file is there, by its own name
+    with pytest.raises(ValueError, match="has no other file"):
+        score(data, folder / "seed_0.predictions.json", "other")
     (data / "train-v2.0.json").unlink()  # not needed to score, and the file itself will do
     assert score(data, folder / "seed_0.predictions.json") == scores
     assert score(data / "dev-v2.0.json", folder / "seed_0.predictions.json") == scores
     assert score(data, write_json(tmp_path / "p.json", {"q0": "Naloxone"}))["missing"] == 15
+    with pytest.raises(
+        ValueError,
+        match=r"dev-v2.0.json is no published test split of SQuAD: expected 10,570 questions, or 11,873 questions; "
+        "found 16 questions.*--nonstandard-split",
+    ):
+        score(data, folder / "seed_0.predictions.json", nonstandard=False)
 
 
 @pytest.mark.parametrize(

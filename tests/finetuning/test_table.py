@@ -1,6 +1,7 @@
 """The table and the CSV: order, marks, published rows, flags, and what is not a result."""
 
 import csv
+import os
 import re
 
 import pytest
@@ -40,6 +41,59 @@ def test_nonstandard_splits_stand_apart_without_published_scores(tmp_path):
     assert "odd" in apart and "nonstandard: 4,560" in apart and "PubMedBERT" not in apart
     only = table.make_table([tmp_path / "b"])
     assert only.startswith(table.NOTE)
+
+
+def test_sizes_are_those_of_train_dev_and_test_in_this_order(tmp_path):
+    """Whatever their order in the file: BioASQ's runs have test before dev."""
+    split = {name: {"questions": size} for name, size in (("train", 7), ("test", 1), ("dev", 2))}
+    write(tmp_path / "a", results("BioASQ", "m", 0.5, split=split))
+    assert "| published: 7 / 2 / 1 questions |" in table.make_table([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"mean": "0.5"}, {"std": []}, {"seeds": 5}, {"seeds": [1]}, {"failed": None}, {"split": {}}, {"split": [1]},
+        {"split": {"test": {"file": "a"}}}, {"split": {"train": {"pairs": 1}, "test": {"texts": 2}}},
+        {"split": {"train": {"pairs": 1}, "test": 3}},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("flags", [[], ["--wide"], ["--format", "csv"]])
+def test_a_file_that_was_edited_is_one_sentence(tmp_path, more, flags):
+    write(tmp_path / "a", {**results("BC2GM", "m", 0.5), **more})
+    with pytest.raises(SystemExit, match="results.json is not as a finetuning run writes it"):
+        table.main([str(tmp_path), *flags])
+
+
+def test_other_data_of_the_same_sizes_is_not_taken_for_the_same(tmp_path):
+    """Nonstandard splits of one name: the checksum of the test file tells them apart where there are two."""
+
+    def row(model, mean, checksum):
+        part = {"sentences": 8}
+        split = {"train": part, "dev": part, "test": {"sha256": checksum, **part}}
+        return results("NER data", model, mean, nonstandard_split=True, split=split)
+
+    write_all(tmp_path / "one", [row("a", 0.5, "1" * 64), row("b", 0.6, "1" * 64)])
+    assert table.make_table([tmp_path / "one"]).count("| nonstandard: 8 / 8 / 8 sentences |") == 2
+    write_all(tmp_path / "two", [row("c", 0.7, "2" * 64)])
+    both = table.make_table([tmp_path / "one", tmp_path / "two"])
+    assert both.count("| nonstandard: 8 / 8 / 8 sentences, test 11111111 |") == 2
+    assert both.count("| nonstandard: 8 / 8 / 8 sentences, test 22222222 |") == 1
+
+
+def test_a_folder_that_goes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    """A run puts its model in place (model.tmp becomes model) while the table of an array's other task looks."""
+    write(tmp_path / "a", results("BC2GM", "m", 0.5))
+    (tmp_path / "a" / "model.tmp").mkdir()
+    real = os.scandir
+
+    def scandir(place):
+        if str(place).endswith("model.tmp"):
+            raise FileNotFoundError(place)
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert "50.00" in table.make_table([tmp_path])
 
 
 def test_command_line_writes_what_it_prints(tmp_path, capsys):

@@ -25,9 +25,10 @@ from finetuning.conll import Sentence, TaggedFile
 from finetuning.entity_files import read_splits
 from finetuning.entity_scores import ENTITY_F1, TOKEN_F1
 from finetuning.loop import fit, predict
-from finetuning.tagging import predict_texts, tagging_task
+from finetuning.tagging import make_network, predict_texts, tagging_task
 from tests.finetuning.samples import SENTENCES, pairs
 from tests.finetuning.test_entity_files import write_pubtator
+from tests.finetuning.tokenizer_kinds import model_of
 
 QUICK = FinetuneConfig(learning_rate=3e-3, layer_decay=1, batch_size=4, epochs=40, patience=40, dropout=0)
 
@@ -85,6 +86,23 @@ def test_encoder_weights_are_the_folders_and_only_the_head_is_new(tiny_model):
     assert all(torch.equal(ours[name], theirs[name]) for name in shared)
     assert set(ours) - set(shared) == {"classifier.weight", "classifier.bias"}
     assert ours["classifier.weight"].shape == (5, 32)
+
+
+@pytest.mark.parametrize("kind", ["electra", "modernbert"])
+def test_a_stage_before_hands_on_a_head_of_the_same_labels_only(tiny_model, tmp_path, kind):
+    """B-Chemical and I-Chemical are as many as B-Disease and I-Disease, and of another meaning."""
+    first = tiny_model if kind == "electra" else model_of(kind, tmp_path / "encoder")
+    network = make_network(str(first), ["O", "B-Chemical", "I-Chemical"], FinetuneConfig())
+    network.save_pretrained(tmp_path / "stage")
+    AutoTokenizer.from_pretrained(first).save_pretrained(tmp_path / "stage")
+    head = network.classifier.weight
+
+    def again(labels):
+        return make_network(str(tmp_path / "stage"), labels, FinetuneConfig()).classifier.weight
+
+    assert torch.equal(again(["O", "B-Chemical", "I-Chemical"]), head)
+    other = again(["O", "B-Disease", "I-Disease"])
+    assert other.shape == head.shape and not torch.isclose(other, head).any()
 
 
 def test_labels_are_those_of_train(tiny_model):

@@ -89,6 +89,15 @@ def test_a_task_of_an_array_that_fails_is_a_failure(python: Path) -> None:
     assert status == 1 and [call.split()[1] for call in calls] == ["finetuning.hoc"], output
 
 
+def test_a_table_that_cannot_be_made_is_said_and_hides_nothing(python: Path) -> None:
+    """A loop counts it; a task of an array did its own work, while others may be writing what the table reads."""
+    python.write_text(python.read_text() + "[[ $* != *finetuning.table* ]] || exit 1\n")
+    status, output, _ = run(python, ["gad"])
+    assert status == 1 and "1 benchmark(s) finished, 1 failed: the table, 28 without a folder" in output
+    status, output, _ = run(python, ["gad"], BENCHMARKS="gad gad", SLURM_ARRAY_TASK_ID="0")
+    assert status == 0 and "1 benchmark(s) finished, 0 failed, 0 without a folder" in output
+
+
 def test_nothing_to_run_is_no_success(python: Path) -> None:
     status, output, calls = run(python, [])
     assert status == 1 and not calls and "0 benchmark(s) finished, 0 failed, 29 without a folder" in output
