@@ -76,6 +76,8 @@ def read_groups(given: Any, kind: str, where: str) -> Groups | None:
 def read_snippets(given: Any, where: str) -> tuple[tuple[str, str], ...]:
     """(document id, text) of each snippet, the same text once."""
     found: dict[str, str] = {}
+    if not isinstance(given, list | None):
+        raise ValueError(f"{where} has the snippets {str(given)[:40]!r}: expected a list")
     for snippet in given or []:
         text = snippet.get("text") if isinstance(snippet, dict) else None
         if not isinstance(text, str):
@@ -204,7 +206,7 @@ def write_submission(answers: dict[str, Any], kind: str, path: Path) -> None:
 
 
 def read_submission(path: Path, known: dict[str, Question]) -> dict[str, Groups]:
-    """id -> exact answer of a submission; ValueError for a question that is not in `known`.
+    """id -> exact answer of a submission; ValueError for a question that is not in `known`, or is there twice.
 
     Of synonyms in a submitted answer only the first counts, as BioASQ's own program has it since BioASQ 5.
     """
@@ -214,8 +216,10 @@ def read_submission(path: Path, known: dict[str, Question]) -> dict[str, Groups]
     found: dict[str, Groups] = {}
     for number, item in enumerate(content["questions"], start=1):
         name = item.get("id") if isinstance(item, dict) else None
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ValueError(f"{path}, question {number} of the file ({name}), is not in the golden files")
+        if name in found:
+            raise ValueError(f"{path}, question {number} of the file ({name}), has an answer already: keep one")
         given = item.get("exact_answer")
         if known[name].kind == "yesno":
             given = given if isinstance(given, list) else [given]

@@ -81,6 +81,7 @@ def test_forms_of_exact_answers(tmp_path, kind, given, expected):
         (lambda item: item.update(exact_answer=3), "expected a list"),
         (lambda item: item.update(type="yesno"), "expected yes or no"),
         (lambda item: item.update(snippets=[{}]), f"question {hexadecimal(0)}, has a snippet without text"),
+        (lambda item: item.update(snippets=5), f"question {hexadecimal(0)}, has the snippets '5': expected a list"),
         (lambda item: item.update(id=hexadecimal(1)), f"has question {hexadecimal(1)} more than once"),
     ],
 )
@@ -264,6 +265,10 @@ def test_submissions_written_and_read(tmp_path):
     content["questions"][1]["id"] = hexadecimal(55)
     with pytest.raises(ValueError, match=f"u.json, question 2 of the file .{hexadecimal(55)}., is not in the golden"):
         read_submission(write_json(tmp_path / "u.json", content), known)
+    for name, message in ((hexadecimal(0), "has an answer already: keep one"), (["a"], "is not in the golden files")):
+        content["questions"][1]["id"] = name
+        with pytest.raises(ValueError, match=f"u.json, question 2 of the file .*, {message}"):
+            read_submission(write_json(tmp_path / "u.json", content), known)
     with pytest.raises(ValueError, match="v.json has no list 'questions'"):
         read_submission(write_json(tmp_path / "v.json", {}), known)
     yes = {
