@@ -112,7 +112,9 @@ def read_file(path: Path) -> TaggedFile:
         # Not split(): it also divides at characters such as U+2009, which may be part of a token.
         cells = line.split("\t") if tabs else [cell for cell in line.split(" ") if cell]
         file.columns = file.columns or len(cells)
-        if len(cells) != file.columns or file.columns < 2 or not cells[0].strip(" "):
+        if len(cells) == file.columns > 1 and not cells[0].strip(" "):
+            raise ValueError(f"{path} line {number} has a tag and no token before it ({line[:60]!r}): correct the file")
+        if len(cells) != file.columns or file.columns < 2:
             expected = file.columns if file.columns > 1 else "2 or more (the token first, its tag last)"
             raise ValueError(f"{path} line {number} has {len(cells)} columns ({line[:60]!r}): expected {expected}")
         words.append(cells[0])

@@ -68,7 +68,12 @@ def find_splits(folder: Path, train_split: str | None = None) -> dict[str, Path]
                 f"{folder} has no {source} file: expected one of {', '.join(SPLIT_FILES[source])}, or a PubTator file "
                 f"or brat folder with {source} in its name{cure}"
             )
-    return {split: path for split, path in found.items() if path is not None}
+    found = {split: path for split, path in found.items() if path is not None}
+    for split, path in found.items():
+        twin = next((other for other in found if other != split and found[other] == path), None)
+        if twin:
+            raise ValueError(f"{path} would be both {split} and {twin} by its name: rename it to the one that it is")
+    return found
 
 
 def read_splits(folder: Path, scheme: str | None = None, train_split: str | None = None) -> dict[str, TaggedFile]:

@@ -144,6 +144,8 @@ def read_spans(path: Path, gold: TaggedFile, rename: dict[str, str]) -> list[Key
     """
     if path.is_dir():
         files = standoff.annotation_files(path)
+        if not files:
+            raise ValueError(f"{path} has no .ann file: expected brat's, one for each document with predictions")
         found = [(one.stem, standoff.read_annotations(one)[0]) for one in files]
     else:
         found = [(one.id, one.entities) for one in standoff.read_pubtator(path).documents]

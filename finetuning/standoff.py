@@ -89,7 +89,7 @@ def read_pubtator(path: Path) -> Standoff:
             documents[-1] = Document(name, f"{current.text}\n{text[3]}", [])
             continue
         cells = line.split("\t")
-        if len(cells) > 1 and not cells[1].strip().isdigit():
+        if is_relation(cells):
             other += 1
             continue
         current.entities.append(pubtator_entity(cells, path, number))
@@ -103,12 +103,22 @@ def read_pubtator(path: Path) -> Standoff:
     return Standoff(path, documents, hashlib.sha256(data).hexdigest(), notes)
 
 
+def is_relation(cells: list[str]) -> bool:
+    """Whether a line has a relation's name, and fewer cells than an entity, where an entity has its first offset.
+
+    An entity whose offset is damaged is not one: it would be lost among the relations.
+    """
+    return 1 < len(cells) < 6 and cells[1].strip()[:1].isalpha()
+
+
 def pubtator_entity(cells: list[str], path: Path, number: int) -> Entity:
     """The entity of a line of PubTator; ValueError if it has too few columns or no proper offsets."""
-    if len(cells) < 5 or not cells[2].strip().isdigit() or not cells[4].strip():
+    numbers = all(re.fullmatch(r"\s*[0-9]+\s*", cell) for cell in cells[1:3])
+    if len(cells) < 5 or not numbers or not cells[4].strip():
+        wrong = "" if numbers else f", of them {' and '.join(map(repr, cells[1:3])) or 'none'} for the offsets"
         raise ValueError(
-            f"{path} line {number} has {len(cells)} columns: expected id, start, end, mention, type and concept, "
-            "with tabs between them"
+            f"{path} line {number} has {len(cells)} columns{wrong}: expected id, start, end, mention, type and "
+            "concept, with tabs between them"
         )
     return Entity(((int(cells[1]), int(cells[2])),), cells[4].strip(), number)
 
