@@ -155,7 +155,7 @@ def join_cut_entities(file: TaggedFile) -> None:
     """Join IOBES sentences where an entity goes on after the blank line between them; counted in the notes.
 
     MTL's JNLPBA-IOBES has each blank line one token late, so that the first word of a sentence stands at the
-    end of the one before: blank lines cut 102 entities of its devel split and 224 of its test split.
+    end of the one before: 219 of them in its devel split and 443 in its test split are inside an entity.
     """
     joined: list[Sentence] = []
     first = None

@@ -162,6 +162,18 @@ def own_name(benchmark: Benchmark, found: Sizes, folder: Path) -> str:
     return f"{benchmark.name} {'+'.join(types).lower() if len(types) < 4 else f'{len(types)} types'}"
 
 
+def own_types(benchmark: Benchmark) -> dict[str, str]:
+    """What types are called in a data set that is no published variant: as in all variants that rename them.
+
+    NCBI-disease's four classes of mentions are one there too. Bare tags are left: of what, their files do not say.
+    """
+    names: dict[str, set[str]] = {}
+    for variant in benchmark.variants:
+        for kind, name in (variant.rename or {}).items():
+            names.setdefault(kind, set()).add(name)
+    return {kind: next(iter(own)) for kind, own in names.items() if len(own) == 1 and kind != UNTYPED}
+
+
 def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, TaggedFile], Variant]:
     """The files of --data, checked against the published sizes, with the variant's names of the types.
 
@@ -174,8 +186,10 @@ def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, Ta
     variant = next((one for one in benchmark.variants if comparable(found, one) == one.sizes), None)
     if variant is None:
         shown = shown_sizes(benchmark, found, texts=files["train"].form != "CoNLL")
-        name = own_name(benchmark, found, options.data)
+        entity_files.rename_types(files, own_types(benchmark))
+        name = own_name(benchmark, entity_files.sizes(files), options.data)
         variant = recognise(benchmark, shown, options.data, options.nonstandard_split, name)
+        variant = replace(variant, rename=own_types(benchmark))
     for file in files.values():
         if not any(file.entity_counts().values()):
             raise ValueError(f"{file.path} has no entity: there is nothing to learn or to score")
