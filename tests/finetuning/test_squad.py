@@ -189,6 +189,7 @@ def test_unclear_folders_are_refused(tiny_model, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no train and no test file" in error_of(tiny_model, tmp_path / "empty", tmp_path / "out")
     one = write_json(tmp_path / "one" / "xquad.json", squad_content())
+    (one.parent / "._xquad.json").write_bytes(b"\x00\x05\x16\x07")  # what macOS leaves
     assert "has one file: add --folds 5" in error_of(tiny_model, one.parent, tmp_path / "out", "--nonstandard-split")
     more = ["--nonstandard-split", "--folds", "3"]
     assert "leave --folds out" in error_of(tiny_model, write_squad(tmp_path / "two"), tmp_path / "out", *more)
@@ -243,6 +244,9 @@ def test_a_file_of_predictions_is_scored_as_training_scored_it(tiny_model, tmp_p
         score(data, write_json(tmp_path / "p.json", {"q0": "", "q99": "x"}))
     with pytest.raises(ValueError, match="p.json, question q0: the answer is no text"):
         score(data, write_json(tmp_path / "p.json", {"q0": 3}))
+    (tmp_path / "p.json").write_text('{"q0": "", "q0": "Naloxone"}')
+    with pytest.raises(ValueError, match="p.json has 'q0' more than once in one object: keep one"):
+        score(data, tmp_path / "p.json")
     with pytest.raises(ValueError, match="has no dev file"):
         score(data, folder / "seed_0.predictions.json", "dev")
     (data / "train-v2.0.json").unlink()  # not needed to score, and the file itself will do
