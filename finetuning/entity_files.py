@@ -17,8 +17,8 @@ from typing import Any
 
 from finetuning import conll, standoff
 from finetuning.conll import Sentence, TaggedFile
-from finetuning.splits import SPLITS, Sizes
-from finetuning.tags import iob2_tags
+from finetuning.splits import SPLITS, Benchmark, Sizes
+from finetuning.tags import UNTYPED, iob2_tags
 from finetuning.words import sentence_places, word_places
 
 SPLIT_FILES = {
@@ -186,6 +186,18 @@ def rename_types(files: dict[str, TaggedFile], rename: dict[str, str]) -> None:
         file.missed = [
             (document, replace(entity, type=rename.get(entity.type, entity.type))) for document, entity in file.missed
         ]
+
+
+def own_types(benchmark: Benchmark) -> dict[str, str]:
+    """What types are called in a data set that is no published variant: as in all variants that rename them.
+
+    NCBI-disease's four classes of mentions are one there too. Bare tags are left: of what, their files do not say.
+    """
+    names: dict[str, set[str]] = {}
+    for variant in benchmark.variants:
+        for kind, name in (variant.rename or {}).items():
+            names.setdefault(kind, set()).add(name)
+    return {kind: next(iter(own)) for kind, own in names.items() if len(own) == 1 and kind != UNTYPED}
 
 
 def record(file: TaggedFile) -> dict[str, Any]:

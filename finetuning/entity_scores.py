@@ -158,6 +158,16 @@ def read_spans(path: Path, gold: TaggedFile, rename: dict[str, str]) -> list[Key
     return keys
 
 
+def check_types(predicted: set[str], files: Iterable[TaggedFile], path: Path) -> None:
+    """ValueError if no predicted type is one of the data set's: other names or bare tags would score 0."""
+    known = sorted(set().union(*(file.entity_counts() for file in files)))
+    if predicted and not predicted & set(known):
+        raise ValueError(
+            f"{path} has entities of type {', '.join(sorted(predicted))}, the data set of {', '.join(known)}: give "
+            "them the same names"
+        )
+
+
 def span_keys(file: TaggedFile) -> list[Key]:
     """The gold entities of a split of texts, all of them, as `read_spans` gives the predicted ones."""
     places = list(numbered(file.documents))
