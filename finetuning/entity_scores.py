@@ -150,11 +150,13 @@ def read_spans(path: Path, gold: TaggedFile, rename: dict[str, str]) -> list[Key
     else:
         found = [(one.id, one.entities) for one in standoff.read_pubtator(path).documents]
     places = numbered(gold.documents)
+    texts = dict(zip(places, gold.texts, strict=True))
     keys = []
     for place, (name, entities) in zip(numbered([name for name, _ in found]), found, strict=True):
-        if place not in places:
+        if place not in texts:
             raise ValueError(f"{path} has document {name}, which {gold.path} has not (or not as often)")
-        keys += [(place, one.pieces, rename.get(one.type, one.type)) for one in entities]
+        whole = [standoff.joined(one, texts[place]) for one in entities]
+        keys += [(place, one.pieces, rename.get(one.type, one.type)) for one in whole]
     return keys
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from finetuning.entity_files import tag_texts
+from finetuning.entity_scores import entity_scores, read_spans, span_keys
 from finetuning.standoff import Entity, is_pubtator, read_annotations, read_brat, read_pubtator, write_pubtator
 
 PUBTATOR = """\
@@ -92,6 +94,18 @@ def test_brat(tmp_path):
         Entity(((31, 35),), "Organism", 3),
     ]
     assert read.notes == ["2 lines that are no text spans (relations, events, notes) are no entities"]
+
+
+def test_a_mention_that_brat_cut_at_a_line_break_is_one_piece(tmp_path):
+    (tmp_path / "1.txt").write_text("high blood\n  pressure and lung or liver cancer")
+    (tmp_path / "1.ann").write_text("T1\tD 0 4;5 10;13 21\thigh blood pressure\nT2\tD 26 30;40 46\tlung cancer\n")
+    read = read_brat(tmp_path)
+    assert [one.pieces for one in read.documents[0].entities] == [((0, 21),), ((26, 30), (40, 46))]
+    assert read.notes == []
+    file = tag_texts(read, "brat")
+    assert [one.tags for one in file.sentences] == [["B-D", "I-D", "I-D", *["O"] * 5]]
+    scores = entity_scores(span_keys(file), read_spans(tmp_path, file, {}))
+    assert (scores["entities"], scores["precision"], scores["recall"]) == (2, 1.0, 1.0)
 
 
 def test_shared_task_files_are_read_and_events_left_out(tmp_path):
