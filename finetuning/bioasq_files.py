@@ -206,7 +206,7 @@ def write_submission(answers: dict[str, Any], kind: str, path: Path) -> None:
 
 
 def read_submission(path: Path, known: dict[str, Question]) -> dict[str, Groups]:
-    """id -> exact answer of a submission; ValueError for a question that is not in `known`, or is there twice.
+    """id -> exact answer of a submission; ValueError for a question that is not in `known`, or there twice.
 
     Of synonyms in a submitted answer only the first counts, as BioASQ's own program has it since BioASQ 5.
     """
@@ -219,7 +219,7 @@ def read_submission(path: Path, known: dict[str, Question]) -> dict[str, Groups]
         if not isinstance(name, str) or name not in known:
             raise ValueError(f"{path}, question {number} of the file ({name}), is not in the golden files")
         if name in found:
-            raise ValueError(f"{path}, question {number} of the file ({name}), has an answer already: keep one")
+            raise ValueError(f"{path} answers question {name} twice: keep one answer")
         given = item.get("exact_answer")
         if known[name].kind == "yesno":
             given = given if isinstance(given, list) else [given]

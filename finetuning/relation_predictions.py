@@ -95,8 +95,7 @@ def in_order(
     """The predicted label of each relation, and how many predicted pairs are none of them.
 
     Where an index stands on several rows, its labels go to them in turn; one label is for all of them. ValueError if a
-    pair has no prediction, except in the biocreative format, where it is predicted to be none; and, but for that
-    format, if a pair has more than it has rows.
+    pair has no prediction, except in the biocreative format, where it is predicted to be none.
     """
     labels, asked = [], defaultdict(int)
     for relation in relations:
@@ -109,10 +108,4 @@ def in_order(
     others = [index for index in predictions if index not in asked]
     if others and kind != "biocreative":
         raise ValueError(f"{path} has a prediction for {others[0]}, which is no pair of the test file")
-    for index, count in asked.items() if kind != "biocreative" else ():
-        if len(predictions[index]) > count:
-            raise ValueError(
-                f"{path} has {len(predictions[index])} predictions for {index}, which is on {count} row(s) of the test "
-                "file: keep one for each"
-            )
     return labels, len(others)

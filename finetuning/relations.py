@@ -17,7 +17,6 @@ gives a `Distribution`; then
 """
 
 from argparse import ArgumentParser, Namespace
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import sha256
@@ -215,9 +214,6 @@ def score_fold(relations: list[Relation], data: Distribution, options: Namespace
         ours = {(index, label) for index, part in predictions.items() for label in part if label != negative}
         scores["all gold relations (BioCreative)"] = official_scores(data.gold, ours)
         scores["predictions for no pair of the file"] = others
-        rows = Counter(one.index for one in relations)
-        further = sum(max(0, len(set(part)) - rows[index]) for index, part in predictions.items() if index in rows)
-        scores["further predictions for a pair, of which only the first counts above"] = further
     return scores
 
 

@@ -93,18 +93,3 @@ def test_absent_and_strange_pairs_are_refused(tmp_path):
         in_order(relations("7", "8"), kind, predictions, "false", "p.tsv")
     with pytest.raises(ValueError, match="p.tsv has a prediction for 9, which is no pair of the test file"):
         in_order(relations("7"), kind, predictions, "false", "p.tsv")
-
-
-@pytest.mark.parametrize(
-    ("index", "text"),
-    [
-        ("7", "7\tCPR:3\n7\tfalse\n"),
-        ("s|s.e0|s.e1", "s|s.e0|s.e1|1|effect\ns|s.e1|s.e0|0|null\n"),
-    ],
-)
-def test_more_predictions_than_rows_are_refused(tmp_path, index, text):
-    """Only one of them could be scored: which, would be a matter of their order."""
-    kind, predictions = read(tmp_path, text)
-    with pytest.raises(ValueError, match=r"p.tsv has 2 predictions for .*, which is on 1 row\(s\) of the test file"):
-        in_order(relations(index), kind, predictions, "false", "p.tsv")
-    assert len(in_order(relations(index, index), kind, predictions, "false", "p.tsv")[0]) == 2
