@@ -90,7 +90,7 @@ def read_pubtator(path: Path) -> Standoff:
             documents[-1] = Document(name, f"{current.text}\n{text[3]}", [])
             continue
         cells = line.split("\t")
-        if is_relation(cells):
+        if is_relation(cells, current.text):
             other += 1
             continue
         current.entities.append(pubtator_entity(cells, path, number))
@@ -104,12 +104,15 @@ def read_pubtator(path: Path) -> Standoff:
     return Standoff(path, documents, hashlib.sha256(data).hexdigest(), notes)
 
 
-def is_relation(cells: list[str]) -> bool:
-    """Whether a line has a relation's name, and fewer cells than an entity, where an entity has its first offset.
+def is_relation(cells: list[str], text: str) -> bool:
+    """Whether a line has a relation's name where an entity has its first offset.
 
-    An entity whose offset is damaged is not one: it would be lost among the relations.
+    An entity whose first offset is damaged is none, but an error: its mention stands before its other offset.
     """
-    return 1 < len(cells) < 6 and cells[1].strip()[:1].isalpha()
+    if len(cells) < 2 or not cells[1].strip()[:1].isalpha():
+        return False
+    end, mention = (*cells[2:4], "", "")[:2]
+    return not (mention.strip() and re.fullmatch("[0-9]{1,9}", end) and text[: int(end)].endswith(mention))
 
 
 def pubtator_entity(cells: list[str], path: Path, number: int) -> Entity:

@@ -13,6 +13,7 @@ PUBTATOR = """\
 227508\t39\t67\tocular and auditory toxicity\tDisease\tD014786|D006311\tocular toxicity|auditory toxicity
 227508\t18\t27\tclonidine\tChemical\t-1
 227508\tCID\tD009270\tD014786
+227508\tAssociation\t348\tD014786\tNovel\tSubject:348
 
 7|t|No abstract here
 """
@@ -31,7 +32,7 @@ def test_pubtator(tmp_path):
         Entity(((18, 27),), "Chemical", 5),
     ]
     assert (second.id, second.text, second.entities) == ("7", "No abstract here", [])
-    assert read.notes == ["1 lines without offsets (relations) are no entities"]
+    assert read.notes == ["2 lines without offsets (relations) are no entities"]
 
 
 def test_what_is_odd_is_counted_and_kept(tmp_path):
@@ -59,6 +60,7 @@ def test_what_is_odd_is_counted_and_kept(tmp_path):
         ("5|t|Naloxone\n5\t-1\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them '-1' and '8' for the offsets"),
         ("5|t|Naloxone\n5\t\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them '' and '8' for"),
         ("5|t|Naloxone\n5\tO\t8\tNaloxone\tChemical\tD1\n", "line 2 has 6 columns, of them 'O' and '8' for"),
+        ("5|t|Naloxone\n5\tO\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them 'O' and '8' for"),
         ("5|t|Naloxone\n5\t²\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them '²' and '8' for"),
         ("5|t|Naloxone\n5|a|x\n5|a|y\n", "line 3: document 5 has a second abstract"),
         ("5|t|ab cd ef\n5\t1\t3\tab\tX\n5\t4\t6\tcd\tX\n", "a.txt: 2 of 2 entities differ .*line 2.*get text and"),
