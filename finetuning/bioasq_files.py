@@ -76,6 +76,8 @@ def read_groups(given: Any, kind: str, where: str) -> Groups | None:
 def read_snippets(given: Any, where: str) -> tuple[tuple[str, str], ...]:
     """(document id, text) of each snippet, the same text once."""
     found: dict[str, str] = {}
+    if not isinstance(given, list | None):
+        raise ValueError(f"{where} has the snippets {str(given)[:40]!r}: expected a list")
     for snippet in given or []:
         text = snippet.get("text") if isinstance(snippet, dict) else None
         if not isinstance(text, str):

@@ -109,7 +109,10 @@ def mention_span(element: etree._Element, text: str, path: Path) -> Span:
 def pair_label(pair: etree._Element, path: Path) -> str:
     """The class of a <pair>."""
     kind = pair.get("type")
-    if attribute(pair, "ddi", path) == "false":
+    interacts = attribute(pair, "ddi", path).lower()
+    if interacts not in ("true", "false"):
+        raise ValueError(f"{path} line {pair.sourceline} has the ddi {interacts!r}: expected true or false")
+    if interacts == "false":
         return NEGATIVE
     if kind is not None and kind not in TYPES:
         raise ValueError(f"{path} line {pair.sourceline} has the type {kind!r}: expected one of {', '.join(TYPES)}")

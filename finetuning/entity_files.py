@@ -17,8 +17,8 @@ from typing import Any
 
 from finetuning import conll, standoff
 from finetuning.conll import Sentence, TaggedFile
-from finetuning.splits import SPLITS, Sizes
-from finetuning.tags import iob2_tags
+from finetuning.splits import SPLITS, Benchmark, Sizes
+from finetuning.tags import UNTYPED, iob2_tags
 from finetuning.words import sentence_places, word_places
 
 SPLIT_FILES = {
@@ -68,7 +68,12 @@ def find_splits(folder: Path, train_split: str | None = None) -> dict[str, Path]
                 f"{folder} has no {source} file: expected one of {', '.join(SPLIT_FILES[source])}, or a PubTator file "
                 f"or brat folder with {source} in its name{cure}"
             )
-    return {split: path for split, path in found.items() if path is not None}
+    found = {split: path for split, path in found.items() if path is not None}
+    for split, path in found.items():
+        twin = next((other for other in found if other != split and found[other] == path), None)
+        if twin:
+            raise ValueError(f"{path} would be both {split} and {twin} by its name: rename it to the one that it is")
+    return found
 
 
 def read_splits(folder: Path, scheme: str | None = None, train_split: str | None = None) -> dict[str, TaggedFile]:
@@ -181,6 +186,18 @@ def rename_types(files: dict[str, TaggedFile], rename: dict[str, str]) -> None:
         file.missed = [
             (document, replace(entity, type=rename.get(entity.type, entity.type))) for document, entity in file.missed
         ]
+
+
+def own_types(benchmark: Benchmark) -> dict[str, str]:
+    """What types are called in a data set that is no published variant: as in all variants that rename them.
+
+    NCBI-disease's four classes of mentions are one there too. Bare tags are left: of what, their files do not say.
+    """
+    names: dict[str, set[str]] = {}
+    for variant in benchmark.variants:
+        for kind, name in (variant.rename or {}).items():
+            names.setdefault(kind, set()).add(name)
+    return {kind: next(iter(own)) for kind, own in names.items() if len(own) == 1 and kind != UNTYPED}
 
 
 def record(file: TaggedFile) -> dict[str, Any]:

@@ -144,16 +144,30 @@ def read_spans(path: Path, gold: TaggedFile, rename: dict[str, str]) -> list[Key
     """
     if path.is_dir():
         files = standoff.annotation_files(path)
+        if not files:
+            raise ValueError(f"{path} has no .ann file: expected brat's, one for each document with predictions")
         found = [(one.stem, standoff.read_annotations(one)[0]) for one in files]
     else:
         found = [(one.id, one.entities) for one in standoff.read_pubtator(path).documents]
     places = numbered(gold.documents)
+    texts = dict(zip(places, gold.texts, strict=True))
     keys = []
     for place, (name, entities) in zip(numbered([name for name, _ in found]), found, strict=True):
-        if place not in places:
+        if place not in texts:
             raise ValueError(f"{path} has document {name}, which {gold.path} has not (or not as often)")
-        keys += [(place, one.pieces, rename.get(one.type, one.type)) for one in entities]
+        whole = [standoff.joined(one, texts[place]) for one in entities]
+        keys += [(place, one.pieces, rename.get(one.type, one.type)) for one in whole]
     return keys
+
+
+def check_types(predicted: set[str], files: Iterable[TaggedFile], path: Path) -> None:
+    """ValueError if no predicted type is one of the data set's: other names or bare tags would score 0."""
+    known = sorted(set().union(*(file.entity_counts() for file in files)))
+    if predicted and not predicted & set(known):
+        raise ValueError(
+            f"{path} has entities of type {', '.join(sorted(predicted))}, the data set of {', '.join(known)}: give "
+            "them the same names"
+        )
 
 
 def span_keys(file: TaggedFile) -> list[Key]:

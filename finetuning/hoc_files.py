@@ -147,15 +147,18 @@ def read_original(options: Namespace, unit: str) -> dict[str, TextFile]:
     lists = split_lists(options)
     ids = split_ids(options.data, lists)
     files = {}
+    split_of: dict[str, str] = {}
     for split, part in ids.items():
+        for pmid in part:
+            if split_of.setdefault(pmid, split) != split:
+                raise ValueError(f"{lists[0]} has PMID {pmid} in {split_of[pmid]} and in {split}: correct it")
         if len(set(part)) != len(part):
             raise ValueError(f"{lists[0]} has a PMID twice in {split}: correct it")
         examples = [example for pmid in part for example in examples_of(pmid, read_document(options.data, pmid), unit)]
         not_empty(lists[0], examples, f"PMIDs of {split}")
         digest = checksum(options.data / kind / f"{pmid}.txt" for pmid in part for kind in ("text", "labels"))
         files[split] = TextFile(options.data, digest, examples, {"abstracts": len(part)})
-    listed = {pmid for part in ids.values() for pmid in part}
-    others = [path for path in (options.data / "text").glob("*.txt") if not hidden(path) and path.stem not in listed]
+    others = [path for path in (options.data / "text").glob("*.txt") if not hidden(path) and path.stem not in split_of]
     if others:
         say(f"{len(others)} abstracts of {options.data} are in no split of {lists[0].name} and left out")
     return files
@@ -203,7 +206,7 @@ def read_hoc(options: Namespace) -> dict[str, TextFile]:
     if (folder / "text").is_dir() and (folder / "labels").is_dir():
         refuse_train_split(options)
         return read_original(options, unit)
-    if (folder / "train.tsv").is_file():
+    if any((folder / name).is_file() for (name,) in BLUE.values()):
         return {split: read_blue(path, unit) for split, path in find_splits(options, BLUE).items()}
     if options.unit == "sentence":
         raise ValueError(f"--unit sentence: {folder} has no labels of sentences; get the corpus' text/ and labels/")

@@ -27,9 +27,9 @@ from pathlib import Path
 from finetuning import command, texts
 from finetuning.config import FinetuneConfig
 from finetuning.pubmedqa_files import LABELS, read_pubmedqa
-from finetuning.result_files import read_json
 from finetuning.results import write_json
 from finetuning.splits import Benchmark, Variant
+from finetuning.text_files import read_object
 from finetuning.text_inputs import Example, Label
 from finetuning.text_labels import Settings
 from finetuning.text_scores import ACCURACY, accuracy_scores
@@ -47,7 +47,7 @@ def write_predictions(examples: list[Example], predicted: list[Label], path: Pat
 
 def read_predictions(path: Path, examples: list[Example], settings: Settings) -> list[Label]:
     """Answers of the file; ValueError unless it has exactly the questions of the split."""
-    found = read_json(path)
+    found = read_object(path, "the official evaluation's, PMID -> answer")
     expected = {example.index for example in examples}
     if set(found) != expected:
         other = sorted(set(found) ^ expected)

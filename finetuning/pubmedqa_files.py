@@ -9,14 +9,13 @@ Used by finetuning.pubmedqa. What is read as it is (github.com/pubmedqa/pubmedqa
   must be those in it.
 """
 
-import json
 import math
 import random
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from finetuning.text_files import TextFile, checksum, not_empty, read_text, refuse_train_split
+from finetuning.text_files import TextFile, checksum, not_empty, read_object, refuse_train_split
 from finetuning.text_inputs import Example
 
 LABELS = ("yes", "no", "maybe")
@@ -25,12 +24,7 @@ Records = dict[str, dict[str, Any]]  # PMID -> QUESTION, CONTEXTS, final_decisio
 
 def read_records(path: Path) -> Records:
     """PMID -> record; ValueError naming the record that lacks something."""
-    try:
-        records = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} line {error.lineno} is not JSON: {error.msg}") from None
-    if not isinstance(records, dict):
-        raise ValueError(f"{path} is not an object of PMIDs: expected the form of ori_pqal.json")
+    records = read_object(path, "ori_pqal.json, PMID -> record")
     for pmid, record in records.items():
         good = isinstance(record, dict) and isinstance(record.get("QUESTION"), str)
         contexts = record.get("CONTEXTS") if good else None
@@ -87,7 +81,7 @@ def published_split(records: Records) -> dict[str, Records]:
 
 def check_test(test: Records, path: Path) -> None:
     """ValueError if the questions of `test` are not those of the published list with their labels."""
-    truth = json.loads(read_text(path))
+    truth = read_object(path, "PubMedQA's own, PMID -> answer")
     ours = {pmid: record["final_decision"] for pmid, record in test.items()}
     if ours != truth:
         raise ValueError(

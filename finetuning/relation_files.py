@@ -203,6 +203,8 @@ def read_ready_made(
             )
         )
     bare = sum(relation.arguments is None for relation in relations)
+    if bare:
+        say(f"warning: {bare} of {len(rows)} sentences of {path} have no {' or '.join(marks.names())}: they are kept")
     counts = {"without placeholders": bare} if bare else {}
     return RelationFile(path, digest, relations, "anonymised", header, counts), marks
 

@@ -24,9 +24,11 @@ def read_json_lines(path: Path, spellings: dict[str, str]) -> RelationFile:
         try:
             content = json.loads(line)
             marked, label = content["text"], content["label"]
+            if not (isinstance(marked, str) and isinstance(label, str)):
+                raise TypeError
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                f'{path} line {number} is not a JSON object with "text" and "label": {line[:60]!r}'
+                f'{path} line {number} is not a JSON object with texts "text" and "label": {line[:60]!r}'
             ) from None
         if label not in spellings:
             raise ValueError(f"{path} line {number} has the label {label!r}: expected one of {', '.join(spellings)}")

@@ -7,13 +7,15 @@ is in the benchmark's submission format, which is what a finetuning run writes a
 
 1. Read the gold annotations of the split as the benchmark's training does, and check their sizes.
 2. Read the predictions; what does not belong to the split is refused, in a sentence that names it.
-3. Print the scores as JSON, fractions of 1, every class with its own.
+3. Print the scores as JSON, fractions of 1, every class with its own. What is said of the files goes to the error
+   stream, so that the output is JSON and nothing else.
 """
 
 import argparse
 import importlib
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("benchmark", choices=BENCHMARKS, metavar="BENCHMARK", help=", ".join(BENCHMARKS))
     name = parser.parse_args(arguments[:1]).benchmark
     try:
-        scores = score(name, arguments[1:])
+        with redirect_stdout(sys.stderr):
+            scores = score(name, arguments[1:])
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps(scores, indent=1, ensure_ascii=False))

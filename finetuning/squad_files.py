@@ -95,6 +95,10 @@ def find_answer(context: str, offset: int, text: str) -> tuple[int, str]:
 def read_answers(item: dict[str, Any], context: str, where: str) -> tuple[tuple[int, str], ...] | None:
     """The answers of one entry of `qas`; ValueError says what is wrong with it."""
     given = item.get("answers")
+    if not isinstance(item.get("is_impossible"), bool | None):
+        raise ValueError(f"{where} has is_impossible {item['is_impossible']!r}: expected true or false")
+    if item.get("is_impossible") and given:
+        raise ValueError(f"{where} is marked is_impossible, yet has an answer: correct one of the two")
     if item.get("is_impossible") or given is None:
         return () if item.get("is_impossible") else None
     if not isinstance(given, list) or not given and "is_impossible" in item:

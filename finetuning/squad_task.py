@@ -19,6 +19,7 @@ from finetuning.results import write_json
 from finetuning.span_inputs import Answers
 from finetuning.splits import SPLITS, Benchmark, recognise
 from finetuning.squad_files import Example, SquadFile, best_threshold, read_json_object, read_squad, squad_scores
+from finetuning.text_files import hidden
 
 METRIC = "F1"
 THRESHOLDS = {"joint": -2.75, "plain": 0.0}  # google-research/electra's, Hugging Face's
@@ -30,7 +31,7 @@ def find_files(data: Path, needed: tuple[str, ...] = ("train", "test")) -> dict[
         return {"all": data}
     if not data.is_dir():
         raise ValueError(f"--data {data} is not there: give the folder with the files")
-    files = sorted(data.glob("*.json"))
+    files = sorted(path for path in data.glob("*.json") if not hidden(path))
     found: dict[str, Path] = {}
     for split in SPLITS:
         of_split = [path for path in files if path.name.lower().startswith(split)]

@@ -5,7 +5,8 @@
   mention) and the concept ids (`-1` where there is none, `D014786|D006311`) are not needed here; lines without
   offsets (relations such as `CID`) are no entities and are counted.
 - brat: one `.txt` and one `.ann` (or BioNLP Shared Task's `.a1`) a document; `T1<TAB>type 0 4;8 12<TAB>mention`, of one
-  piece or several; other lines (relations, events, notes) are counted. `._*` files of macOS are not documents.
+  piece or several, which are one where nothing but white space is between them (brat cuts mentions at line
+  breaks); other lines (relations, events, notes) are counted. `._*` files of macOS are not documents.
 
 Offsets are characters, and they decide: where they lie in the text but the mention printed beside them reads
 differently, that is counted and said. Where more than one in ten does, the offsets belong to another text: an error.
@@ -14,7 +15,7 @@ differently, that is counted and said. Where more than one in ten does, the offs
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetuning.conll import decode, read_bytes
@@ -89,7 +90,7 @@ def read_pubtator(path: Path) -> Standoff:
             documents[-1] = Document(name, f"{current.text}\n{text[3]}", [])
             continue
         cells = line.split("\t")
-        if len(cells) > 1 and not cells[1].strip().isdigit():
+        if is_relation(cells, current.text):
             other += 1
             continue
         current.entities.append(pubtator_entity(cells, path, number))
@@ -103,12 +104,25 @@ def read_pubtator(path: Path) -> Standoff:
     return Standoff(path, documents, hashlib.sha256(data).hexdigest(), notes)
 
 
+def is_relation(cells: list[str], text: str) -> bool:
+    """Whether a line has a relation's name where an entity has its first offset.
+
+    An entity whose first offset is damaged is none, but an error: its mention stands before its other offset.
+    """
+    if len(cells) < 2 or not cells[1].strip()[:1].isalpha():
+        return False
+    end, mention = (*cells[2:4], "", "")[:2]
+    return not (mention.strip() and re.fullmatch("[0-9]{1,9}", end) and text[: int(end)].endswith(mention))
+
+
 def pubtator_entity(cells: list[str], path: Path, number: int) -> Entity:
     """The entity of a line of PubTator; ValueError if it has too few columns or no proper offsets."""
-    if len(cells) < 5 or not cells[2].strip().isdigit() or not cells[4].strip():
+    numbers = all(re.fullmatch(r"\s*[0-9]+\s*", cell) for cell in cells[1:3])
+    if len(cells) < 5 or not numbers or not cells[4].strip():
+        wrong = "" if numbers else f", of them {' and '.join(map(repr, cells[1:3])) or 'none'} for the offsets"
         raise ValueError(
-            f"{path} line {number} has {len(cells)} columns: expected id, start, end, mention, type and concept, "
-            "with tabs between them"
+            f"{path} line {number} has {len(cells)} columns{wrong}: expected id, start, end, mention, type and "
+            "concept, with tabs between them"
         )
     return Entity(((int(cells[1]), int(cells[2])),), cells[4].strip(), number)
 
@@ -156,6 +170,18 @@ def read_annotations(path: Path) -> tuple[list[Entity], list[str], int]:
     return entities, mentions, other
 
 
+def joined(entity: Entity, text: str) -> Entity:
+    """The entity with pieces that only white space divides as one: brat cuts a mention at each line break."""
+    pieces = [entity.pieces[0]]
+    for start, end in entity.pieces[1:]:
+        before = pieces[-1]
+        if before[1] <= start and not text[before[1] : start].strip() and start <= len(text):
+            pieces[-1] = (before[0], end)
+        else:
+            pieces.append((start, end))
+    return replace(entity, pieces=tuple(pieces))
+
+
 def annotation_files(folder: Path) -> list[Path]:
     """The `.a1` files of a folder, or where it has none its `.ann` files; hidden ones and `._*` left out."""
     for pattern in ("*.a1", "*.ann"):
@@ -184,11 +210,11 @@ def read_brat(folder: Path) -> Standoff:
         text = decode(data, path.with_suffix(".txt"), "utf-8")  # brat's offsets count a byte order mark and each \r
         entities, mentions, other = read_annotations(path)
         others += other
-        document = Document(path.stem, text, entities)
+        document = Document(path.stem, text, [joined(one, text) for one in entities])
         documents.append(document)
         wrong += [
             f"{entity.line} of {path.name}"
-            for entity, mention in zip(entities, mentions, strict=True)
+            for entity, mention in zip(document.entities, mentions, strict=True)
             if not agrees(document, entity, mention)
         ]
     count = sum(len(document.entities) for document in documents)

@@ -182,8 +182,10 @@ def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, Ta
     variant = next((one for one in benchmark.variants if comparable(found, one) == one.sizes), None)
     if variant is None:
         shown = shown_sizes(benchmark, found, texts=files["train"].form != "CoNLL")
-        name = own_name(benchmark, found, options.data)
+        entity_files.rename_types(files, entity_files.own_types(benchmark))
+        name = own_name(benchmark, entity_files.sizes(files), options.data)
         variant = recognise(benchmark, shown, options.data, options.nonstandard_split, name)
+        variant = replace(variant, rename=entity_files.own_types(benchmark))
     for file in files.values():
         if not any(file.entity_counts().values()):
             raise ValueError(f"{file.path} has no entity: there is nothing to learn or to score")
@@ -250,16 +252,19 @@ def score_file(benchmark: Benchmark, options: Namespace, token_level: bool = Fal
     gold, rename = files[options.split], variant.rename
     if gold.texts:
         found = entity_scores.read_spans(options.predictions, gold, rename)
+        entity_scores.check_types({key[-1] for key in found}, files.values(), options.predictions)
         return entity_scores.entity_scores(entity_scores.span_keys(gold), found)
     classes = sorted(files["train"].entity_counts()) if token_level else None
-    return entity_scores.score_tags(gold, entity_scores.read_tags(options.predictions, gold, rename), classes)
+    tags = entity_scores.read_tags(options.predictions, gold, rename)
+    entity_scores.check_types({tag[2:] for one in tags for tag in one} - {""}, files.values(), options.predictions)
+    return entity_scores.score_tags(gold, tags, classes)
 
 
 def predict_texts(folder: Path, records: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
     """Each record ({"text": ...} and what else there is) with its "entities": start, end, type, text.
 
-    Offsets are characters of the text. Texts are cut into sentences and words as PubTator files are
-    (finetuning.words), long sentences into windows. `folder` is the `model` folder of a finetuning run.
+    Offsets are characters of the text. Texts are cut as PubTator files are (finetuning.words), long sentences into
+    windows. `folder` is the `model` folder of a finetuning run.
     """
     settings, record = encoder.load_config(str(folder)), read_json(folder / "task.json")
     tokenizer = encoder.load_tokenizer(str(folder), settings)

@@ -10,11 +10,13 @@ Pairs of texts are read by finetuning.pair_files, HoC by finetuning.hoc_files, P
 """
 
 import hashlib
+import json
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from finetuning.text_inputs import Example
 
@@ -40,6 +42,24 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path} line {line} is not UTF-8: convert the file to UTF-8") from None
+
+
+def read_object(path: Path, form: str) -> dict[str, Any]:
+    """The JSON object in `path`; ValueError where it is none (`form` says what it should be) or has a name twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"{path} has {name!r} more than once in one object: keep one")
+        return dict(pairs)
+
+    try:
+        content = json.loads(read_text(path), object_pairs_hook=once)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} line {error.lineno} is not JSON: {error.msg}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object: expected the form of {form}")
+    return content
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:

@@ -81,6 +81,7 @@ def test_forms_of_exact_answers(tmp_path, kind, given, expected):
         (lambda item: item.update(exact_answer=3), "expected a list"),
         (lambda item: item.update(type="yesno"), "expected yes or no"),
         (lambda item: item.update(snippets=[{}]), f"question {hexadecimal(0)}, has a snippet without text"),
+        (lambda item: item.update(snippets=5), f"question {hexadecimal(0)}, has the snippets '5': expected a list"),
         (lambda item: item.update(id=hexadecimal(1)), f"has question {hexadecimal(1)} more than once"),
     ],
 )

@@ -141,7 +141,7 @@ def test_a_line_separator_inside_a_token_ends_no_line(tmp_path):
         ("a\tO\nb\n", r"train.tsv line 2 has 1 columns \('b'\): expected 2"),
         ("a\n", r"line 1 has 1 columns \('a'\): expected 2 or more \(the token first, its tag last\)"),
         ("a\tNN\tO\nb\tO\n", "line 2 has 2 columns .*expected 3"),
-        ("\tO\n", "line 1 has 2 columns"),
+        ("\tO\n", "line 1 has a tag and no token before it"),
         ("a\tO\n\nb\tX-Chemical\n", "line 3: unknown tag 'X-Chemical'"),
         ("a\tB-\n", "line 1: unknown tag 'B-'"),
         ("a\tB\nb\tI-Chemical\n", "line 2: tag 'I-Chemical' among tags with and without a type"),

@@ -68,6 +68,7 @@ def test_what_is_no_corpus(tmp_path, corpus):
         ('e2="DDI-DrugBank.d7.s0.e1"', 'e2="e7"', "line 6: entity e7 is not in the sentence"),
         ('type="effect"', 'type="affect"', "line 6 has the type 'affect': expected one of mechanism, effect"),
         ('ddi="true"', "", "line 6: <pair> has no ddi"),
+        ('ddi="true"', 'ddi="no"', "line 6 has the ddi 'no': expected true or false"),
         ("</document>", "", "is not well-formed XML"),
         ("document", "article", "line 1: expected <document id=...>, found <article>"),
         ("<document", '<!DOCTYPE document [<!ENTITY a "b">]>\n<document', "declares a document type or entities"),

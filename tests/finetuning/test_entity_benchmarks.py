@@ -112,7 +112,7 @@ WITHOUT_TRAIN = [
     (
         "ncbi_disease",
         "ner/original_NCBI-disease",
-        "NCBI-disease 4 types",
+        "NCBI-disease disease",
         "PubTator",
         (5803, 0, 975),
         None,

@@ -148,6 +148,27 @@ def test_types_can_be_merged(tiny_model, tmp_path):
     assert score(ner, data, tmp_path / "gold.tsv", merge_types=True)["entity-level F1"] == 1.0
 
 
+def test_predictions_of_other_types_are_refused(tmp_path):
+    """They would score 0 for their names alone. Some more types than the gold ones count as wrong."""
+    data = write_benchmark(tmp_path / "data", "iob")
+    gold = "\n\n".join("\n".join(f"{word}\t{tag}" for word, tag in pairs(sentence)) for sentence in SENTENCES)
+    path = tmp_path / "ours.tsv"
+    path.write_text(gold.replace("-Chemical", "").replace("-Disease", ""))
+    with pytest.raises(ValueError, match="ours.tsv has entities of type Entity, the data set of Chemical, Disease"):
+        score(ner, data, path)
+    path.write_text(gold.replace("-Chemical", "-chemical").replace("-Disease", "-DISEASE"))
+    with pytest.raises(ValueError, match="of type DISEASE, chemical, the data set of Chemical, Disease: give them"):
+        score(ner, data, path)
+    path.write_text(gold.replace("-Disease", "-Species"))
+    assert score(ner, data, path)["precision"] == 8 / 12
+    path.write_text("\n\n".join("\n".join(f"{word}\tO" for word, _ in pairs(sentence)) for sentence in SENTENCES))
+    assert score(ner, data, path)["recall"] == 0
+    texts = write_pubtator(tmp_path / "texts")
+    path.write_text((texts / "Xtestset_corpus.txt").read_text().upper().replace("|T|", "|t|").replace("|A|", "|a|"))
+    with pytest.raises(ValueError, match="ours.tsv has entities of type CHEMICAL, DISEASE, the data set of Chemical"):
+        score(ner, texts, path)
+
+
 def test_a_split_that_is_not_there_cannot_be_scored(tmp_path):
     data = write_benchmark(tmp_path / "data", "iob")
     with pytest.raises(ValueError, match="--split evening: .* has only train, dev, test"):

@@ -138,6 +138,16 @@ def test_missing_double_and_mixed_splits(benchmark_folder):
         read_splits(benchmark_folder / "nowhere")
 
 
+def test_a_name_that_says_two_splits(tmp_path):
+    """Else the epoch would be chosen on the sentences that were trained on."""
+    for name in ("train_dev.PubTator.txt", "test.PubTator.txt"):
+        (tmp_path / name).write_text("1|t|p53\n1\t0\t3\tp53\tGene\t-1\n")
+    with pytest.raises(ValueError, match="train_dev.PubTator.txt would be both train and dev by its name: rename it"):
+        read_splits(tmp_path)
+    (tmp_path / "train_dev.PubTator.txt").rename(tmp_path / "train.PubTator.txt")
+    assert list(read_splits(tmp_path)) == ["train", "test"]
+
+
 def test_another_split_stands_for_train(benchmark_folder):
     (benchmark_folder / "train.tsv").unlink()
     with pytest.raises(ValueError, match="has no train file: .*--train-split dev --nonstandard-split"):

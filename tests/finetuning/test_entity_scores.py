@@ -202,6 +202,8 @@ def test_span_files_of_others(tmp_path):
     with pytest.raises(ValueError, match="p.txt has document 3, which .*gold.txt has not"):
         read_spans(tmp_path / "p.txt", file, {})
     (tmp_path / "brat").mkdir()
+    with pytest.raises(ValueError, match="brat has no .ann file: expected brat's"):
+        read_spans(tmp_path / "brat", file, {})
     (tmp_path / "brat" / "2.ann").write_text("T1\tGene 0 7\tnothing\n")
     keys = read_spans(tmp_path / "brat", file, {})
     assert keys == [(("2", 0), ((0, 7),), "Gene")]

@@ -84,11 +84,14 @@ def spoil(folder: Path, kind: str) -> str:
     if kind == "split":
         splits.write_text("pmid\tsplit\n101\tvalidation\n")
         return "HoC_blurb_splits.tsv line 2: split 'validation' is none of train, dev, test"
+    if kind == "both":
+        splits.write_text("pmid\tsplit\n101\ttrain\n102\tdev\n103\tdev\n101\ttest\n")
+        return "HoC_blurb_splits.tsv has PMID 101 in train and in test"
     splits.write_text("pmid\tsplit\n101\ttrain\n101\ttrain\n103\tdev\n104\ttest\n")
     return "has a PMID twice in train"
 
 
-@pytest.mark.parametrize("kind", ["cells", "label", "missing", "split", "twice"])
+@pytest.mark.parametrize("kind", ["cells", "label", "missing", "split", "both", "twice"])
 def test_broken_files_are_named(tmp_path, kind):
     folder = write_hoc(tmp_path / "HoC")
     message = spoil(folder, kind)
@@ -124,6 +127,12 @@ def test_blue_form(tmp_path):
         ("2", ("evading growth suppressors",)),
     ]
     assert [one.text_a for one in read_hoc(options(tmp_path))["test"].examples] == ["first . second .", "third ."]
+    (tmp_path / "train.tsv").unlink()
+    given = options(tmp_path)
+    with pytest.raises(ValueError, match="has no train file: expected one of train.tsv; or name another with --train"):
+        read_hoc(given)
+    given.train_split = "dev"
+    assert set(read_hoc(given)) == {"train", "test"}
 
 
 def test_both_distributions_agree(tmp_path):

@@ -87,6 +87,30 @@ def test_predictions_of_anyone(tmp_path):
         score(pubmedqa, data, path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace(":", "=", 1), "ours.json line 1 is not JSON"),
+        (lambda text: f"[{text}]", "ours.json holds no JSON object: expected the form of the official"),
+        (lambda text: text.replace("{", '{"7": "yes", "7": "no", '), "ours.json has '7' more than once"),
+    ],
+)
+def test_broken_predictions(tmp_path, change, message):
+    """A byte order mark is none of it, and of two answers to a question neither is taken unasked."""
+    data = write(tmp_path / "data")
+    test = read_pubmedqa(Namespace(data=data, train_split=None))["test"].examples
+    path, text = tmp_path / "ours.json", json.dumps({one.index: one.label for one in test})
+    path.write_text(text, encoding="utf-8-sig")
+    assert score(pubmedqa, data, path)["accuracy"] == 1.0
+    path.write_text(change(text))
+    with pytest.raises(ValueError) as refused:
+        score(pubmedqa, data, path)
+    assert message in str(refused.value) and "delete" not in str(refused.value)
+    (data / "test_ground_truth.json").write_text(change(text))
+    with pytest.raises(ValueError, match="test_ground_truth.json"):
+        read_pubmedqa(Namespace(data=data, train_split=None))
+
+
 def test_the_authors_own_files(tmp_path):
     write(tmp_path)
     splits = published_split(PUBMEDQA)

@@ -91,10 +91,12 @@ def test_placeholders_are_found(text, marks, found):
         assert spans[0] == (0, 6)
 
 
-def test_sentences_without_placeholders_are_kept_and_counted(tmp_path):
+def test_sentences_without_placeholders_are_kept_counted_and_said(tmp_path, capsys):
     file, _ = read_ready_made(table(tmp_path, "@GENE$ @DISEASE$\t0\nnothing\t1\n"), YES_NO, (GENES,))
     assert [one.arguments for one in file.relations] == [((0, 6), (7, 16)), None]
     assert file.counts == {"without placeholders": 1}
+    said = capsys.readouterr().out
+    assert "warning: 1 of 2 sentences of" in said and "have no @GENE$ or @DISEASE$ or @GENE-DISEASE$: they are" in said
 
 
 def test_one_file_a_split(tmp_path):

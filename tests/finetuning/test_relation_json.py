@@ -29,6 +29,8 @@ def test_texts_without_both_pairs_of_brackets(text):
         ("{", "line 2 is not a JSON object with"),
         ("[]", "line 2 is not a JSON object with"),
         ('{"text": "a"}', "line 2 is not a JSON object with"),
+        ('{"text": ["[[ a ]] << b >>"], "label": "AGONIST"}', "line 2 is not a JSON object with texts"),
+        ('{"text": "[[ a ]] << b >>", "label": ["AGONIST"]}', "line 2 is not a JSON object with texts"),
         (json.dumps({"text": "[[ a ]] << b >>", "label": "X"}), "line 2 has the label 'X': expected one of INHIBITOR"),
         (json.dumps({"text": "[[ a ]]", "label": "AGONIST"}), "line 2 has not one << ... >> and one [[ ... ]]"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from finetuning import score
 from finetuning.score import BENCHMARKS, main, make_parser, open_benchmark
 from tests.finetuning.samples import SENTENCES, pairs
+from tests.finetuning.text_samples import write_hoc
 
 SOURCE = Path(score.__file__).parent
 
@@ -56,6 +57,17 @@ def test_scores_of_a_file(benchmark_folder: Path, tmp_path: Path, capsys: pytest
         scores = json.loads(capsys.readouterr().out)
         assert scores["recall"] == pytest.approx(recall)
         assert scores["entities"] == entities
+
+
+def test_the_output_is_json_whatever_is_said_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = write_hoc(tmp_path / "HoC")
+    (folder / "text" / "105.txt").write_text("more\n", encoding="utf-8")
+    file = tmp_path / "predictions.tsv"
+    file.write_text("index\tlabels\n104_s0\t\n", encoding="utf-8")
+    main(["hoc", "--data", str(folder), "--predictions", str(file), "--nonstandard-split"])
+    printed = capsys.readouterr()
+    assert "micro-F1" in json.loads(printed.out)
+    assert "1 abstracts of" in printed.err
 
 
 def test_mistakes_are_one_sentence(benchmark_folder: Path, tmp_path: Path) -> None:

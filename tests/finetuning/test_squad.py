@@ -189,6 +189,7 @@ def test_unclear_folders_are_refused(tiny_model, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no train and no test file" in error_of(tiny_model, tmp_path / "empty", tmp_path / "out")
     one = write_json(tmp_path / "one" / "xquad.json", squad_content())
+    (one.parent / "._xquad.json").write_bytes(b"\x00\x05\x16\x07")  # what macOS leaves
     assert "has one file: add --folds 5" in error_of(tiny_model, one.parent, tmp_path / "out", "--nonstandard-split")
     more = ["--nonstandard-split", "--folds", "3"]
     assert "leave --folds out" in error_of(tiny_model, write_squad(tmp_path / "two"), tmp_path / "out", *more)

@@ -77,6 +77,11 @@ def test_repairs_are_counted(tmp_path):
         ('{"data": [{"paragraphs": [{"context": "x", "qas": [{"id": "q9"}]}]}]}', "question q9, has no text"),
         (json.dumps(item([{"text": "hat"}])), "question 7, has an answer without text or answer_start"),
         (json.dumps(item([{"text": " ", "answer_start": 1}])), "question 7, has an answer without text"),
+        (json.dumps(item([{"text": "hat", "answer_start": 9}], is_impossible="false")), "7, has is_impossible 'false'"),
+        (
+            json.dumps(item([{"text": "hat", "answer_start": 9}], is_impossible=True)),
+            "is_impossible, yet has an answer",
+        ),
         (json.dumps(item([], is_impossible=False)), "question 7, has no answer, yet is not marked is_impossible"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import pytest
 
+from finetuning.entity_files import tag_texts
+from finetuning.entity_scores import entity_scores, read_spans, span_keys
 from finetuning.standoff import Entity, is_pubtator, read_annotations, read_brat, read_pubtator, write_pubtator
 
 PUBTATOR = """\
@@ -11,6 +13,7 @@ PUBTATOR = """\
 227508\t39\t67\tocular and auditory toxicity\tDisease\tD014786|D006311\tocular toxicity|auditory toxicity
 227508\t18\t27\tclonidine\tChemical\t-1
 227508\tCID\tD009270\tD014786
+227508\tAssociation\t348\tD014786\tNovel\tSubject:348
 
 7|t|No abstract here
 """
@@ -29,7 +32,7 @@ def test_pubtator(tmp_path):
         Entity(((18, 27),), "Chemical", 5),
     ]
     assert (second.id, second.text, second.entities) == ("7", "No abstract here", [])
-    assert read.notes == ["1 lines without offsets (relations) are no entities"]
+    assert read.notes == ["2 lines without offsets (relations) are no entities"]
 
 
 def test_what_is_odd_is_counted_and_kept(tmp_path):
@@ -54,6 +57,11 @@ def test_what_is_odd_is_counted_and_kept(tmp_path):
         ("5|t|Naloxone\n6\t0\t8\tNaloxone\tChemical\n", "line 2 is of document '6'"),
         ("5|t|Naloxone\n5\t0\t8\tNaloxone\n", "line 2 has 4 columns: expected id, start, end"),
         ("5|t|Naloxone\n5\t0\tx\tNaloxone\tChemical\n", "line 2 has 5 columns"),
+        ("5|t|Naloxone\n5\t-1\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them '-1' and '8' for the offsets"),
+        ("5|t|Naloxone\n5\t\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them '' and '8' for"),
+        ("5|t|Naloxone\n5\tO\t8\tNaloxone\tChemical\tD1\n", "line 2 has 6 columns, of them 'O' and '8' for"),
+        ("5|t|Naloxone\n5\tO\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them 'O' and '8' for"),
+        ("5|t|Naloxone\n5\t²\t8\tNaloxone\tChemical\n", "line 2 has 5 columns, of them '²' and '8' for"),
         ("5|t|Naloxone\n5|a|x\n5|a|y\n", "line 3: document 5 has a second abstract"),
         ("5|t|ab cd ef\n5\t1\t3\tab\tX\n5\t4\t6\tcd\tX\n", "a.txt: 2 of 2 entities differ .*line 2.*get text and"),
         ("5|t|ab\n5\t0\t2\tab\tX\n5\t90\t92\tcd\tX\n5\t91\t93\tcd\tX\n", "2 of 3 entities differ"),
@@ -88,6 +96,18 @@ def test_brat(tmp_path):
         Entity(((31, 35),), "Organism", 3),
     ]
     assert read.notes == ["2 lines that are no text spans (relations, events, notes) are no entities"]
+
+
+def test_a_mention_that_brat_cut_at_a_line_break_is_one_piece(tmp_path):
+    (tmp_path / "1.txt").write_text("high blood\n  pressure and lung or liver cancer")
+    (tmp_path / "1.ann").write_text("T1\tD 0 4;5 10;13 21\thigh blood pressure\nT2\tD 26 30;40 46\tlung cancer\n")
+    read = read_brat(tmp_path)
+    assert [one.pieces for one in read.documents[0].entities] == [((0, 21),), ((26, 30), (40, 46))]
+    assert read.notes == []
+    file = tag_texts(read, "brat")
+    assert [one.tags for one in file.sentences] == [["B-D", "I-D", "I-D", *["O"] * 5]]
+    scores = entity_scores(span_keys(file), read_spans(tmp_path, file, {}))
+    assert (scores["entities"], scores["precision"], scores["recall"]) == (2, 1.0, 1.0)
 
 
 def test_shared_task_files_are_read_and_events_left_out(tmp_path):
