@@ -64,3 +64,20 @@ def test_apex_that_is_there_is_left_alone(tmp_path: Path) -> None:
 def test_the_gpu_measurement_without_a_gpu_says_so(tmp_path: Path) -> None:
     result = run("benchmarks/gpu.sh", tmp_path, python="#!/usr/bin/env bash\nexit 1\n")
     assert result.returncode == 1 and "sees no GPU through torch" in result.stderr
+
+
+def test_a_build_is_tried_with_torch_s_libraries_loaded(tmp_path: Path) -> None:
+    """An extension that is imported before torch finds no libc10.so, however well it was built (NVIDIA/apex#1934)."""
+    python = """#!/usr/bin/env bash
+case "$*" in
+    *nvidia_apex*) echo "not installed" ;;
+    *torch.version.cuda*) echo 12.4 ;;
+    "-m pip install"*) [[ $APEX_CPP_EXT$APEX_CUDA_EXT == 11 ]] ;;
+    "-c import torch, "*fused_layer_norm_affine) ;;
+    *) echo "ImportError: libc10.so: cannot open shared object file" >&2; exit 1 ;;
+esac
+"""
+    git = "#!/usr/bin/env bash\necho 0123abc\n"
+    result = run("launch/install_apex.sh", tmp_path, python=python, nvcc=NVCC, git=git)
+    assert result.returncode == 0, result.stderr
+    assert "apex is installed" in result.stdout
