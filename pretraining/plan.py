@@ -57,7 +57,10 @@ def describe_run(
     work = tokens * training_flops_per_token(config, vocab_size, config.data.seq_length)
     dtype = compute_dtype(precision(merged))
     dropout, offloaded = config.model.attention_dropout, offloads_optimizer(merged)
-    kernels = kernel_table(device, optimizer.adam_bias_correction, dtype, dropout, optimizer.optimizer, offloaded)
+    head_width = config.model.hidden_size // config.model.num_attention_heads
+    kernels = kernel_table(
+        device, optimizer.adam_bias_correction, dtype, dropout, optimizer.optimizer, offloaded, head_width
+    )
     compiled = compiled or resolve_compile(config.run.compile, device, zero_stage(merged))
     kernels.insert(-1, ("compile", compiled.name, compiled.why))
     states = state_bytes(group_sizes(objective), merged, world_size)
