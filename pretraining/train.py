@@ -33,7 +33,7 @@ from pretraining.ds_config import (
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
 from pretraining.machine import machine_facts
-from pretraining.meter import Meter, rank_peak_flops
+from pretraining.meter import Meter, rank_peak_flops, synchronize
 from pretraining.metrics import add_sums, summarize
 from pretraining.model import recompute_activations
 from pretraining.objectives import build_objective
@@ -116,6 +116,7 @@ class Trainer:
                 self.log.say(f"profile {self.folder / 'profile'}: trace.json, operators.md")
             self.log.advance()
             if self.step % run.log_interval == 0 or self.step == last:
+                synchronize(self.engine.device)  # what a GPU has still to do belongs to the seconds of these steps
                 self._log(sums, rate, norm, (time.monotonic() - clock, waited))
                 sums, clock, waited = None, time.monotonic(), 0.0
             paused = time.monotonic()
