@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from pretraining import attention, model
-from pretraining.attention import attention_by_sample, attention_varlen, attention_written_out
+from pretraining.attention import attention_by_sample, attention_flash_torch, attention_varlen, attention_written_out
 from pretraining.batch import MaskedBatch
 from pretraining.fused import Choice
 from pretraining.metrics import add_sums
@@ -30,7 +30,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, run: attention.Attention) -> No
 
 
 @pytest.mark.parametrize("objective_name", list(OBJECTIVES))
-@pytest.mark.parametrize("run", [attention_by_sample, attention_written_out, attention_varlen])
+@pytest.mark.parametrize("run", [attention_by_sample, attention_written_out, attention_flash_torch, attention_varlen])
 def test_a_step_reads_no_value(objective_name: str, run: attention.Attention, monkeypatch: pytest.MonkeyPatch) -> None:
     if run is not attention_written_out:  # which draws its masks as CPUs do
         as_on_a_gpu(monkeypatch, run)

@@ -9,10 +9,18 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pretraining import fused
-from pretraining.attention import Attention, attention_by_sample, attention_jagged, attention_written_out
+from pretraining.attention import (
+    Attention,
+    attention_by_sample,
+    attention_flash_torch,
+    attention_jagged,
+    attention_varlen,
+    attention_written_out,
+)
 from pretraining.dropout import dropout
 from pretraining.fused import (
     fault_of_attention,
+    installed,
     kernel_table,
     nvidia_apex,
     resolve_attention,
@@ -136,6 +144,9 @@ def test_the_choice_is_named_in_the_table(without_self_tests: None) -> None:
     choice = resolve_attention("cuda", torch.float32, True)
     assert choice.run is attention_jagged
     assert "varlen: no dropout" in choice.why and "flash_attn: half precision only" in choice.why
+    assert resolve_attention("cuda", torch.bfloat16, False).run is attention_varlen
+    if not installed("flash_attn"):
+        assert resolve_attention("cuda", torch.bfloat16, True).run is attention_flash_torch
     for device in ("cpu", "cuda"):
         rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, True, torch.float32)}
         assert rows["attention"][0] == resolve_attention(device, torch.float32, True).name

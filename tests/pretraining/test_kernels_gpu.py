@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pretraining.attention import Attention, attention_flash_attn, attention_jagged, attention_varlen
+from pretraining.attention import (
+    Attention,
+    attention_flash_attn,
+    attention_flash_torch,
+    attention_jagged,
+    attention_varlen,
+)
 from pretraining.compiling import compile_networks, resolve_compile
 from pretraining.dropout import dropout
 from pretraining.fused import (
@@ -26,7 +32,7 @@ MODULES = {attention_flash_attn: "flash_attn", attention_varlen: "torch.nn.atten
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("attention", [attention_flash_attn, attention_varlen, attention_jagged])
+@pytest.mark.parametrize("attention", [attention_flash_attn, attention_flash_torch, attention_varlen, attention_jagged])
 def test_attention_and_its_gradient_equal_the_reference(attention: Attention, dtype: torch.dtype) -> None:
     if attention in MODULES and not installed(MODULES[attention]):
         pytest.skip(f"{MODULES[attention]} is not installed")
