@@ -22,6 +22,7 @@ import torch
 
 from pretraining.batch import MaskedBatch
 from pretraining.corpus.indexed import IndexedCorpus
+from pretraining.machine import uses_gpu
 from pretraining.masking import (
     STREAM_ONE_SEGMENT,
     STREAM_ORDER,
@@ -225,7 +226,7 @@ def training_steps(
     def prepare(consumed: int) -> list[MaskedBatch]:
         epochs, indices = samples.draw(consumed, batch_size)
         batches = samples.micro_batches(epochs, indices, micro_batch_size, share)
-        if torch.cuda.is_available():
+        if uses_gpu():
             batches = [MaskedBatch(*(v.pin_memory() if isinstance(v, torch.Tensor) else v for v in b)) for b in batches]
         return batches
 

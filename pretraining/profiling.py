@@ -8,9 +8,10 @@ files are written. The trace opens in https://ui.perfetto.dev or chrome://tracin
 
 from pathlib import Path
 
-import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, schedule
+
+from pretraining.machine import uses_gpu
 
 SKIPPED, WARM, RECORDED = 1, 1, 2  # optimizer steps
 COSTLIEST = 10
@@ -44,7 +45,7 @@ def write_profile(recorded: profile, folder: Path) -> None:
     """Write trace.json and operators.md into the folder, made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     recorded.export_chrome_trace(str(folder / "trace.json"))
-    (folder / "operators.md").write_text(operator_table(recorded, torch.cuda.is_available()), encoding="utf-8")
+    (folder / "operators.md").write_text(operator_table(recorded, uses_gpu()), encoding="utf-8")
 
 
 class StepProfile:
@@ -55,7 +56,7 @@ class StepProfile:
         self.profiler = None
         if folder is not None:
             self.profiler = profile(
-                activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])],
+                activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if uses_gpu() else [])],
                 schedule=schedule(wait=0, skip_first=SKIPPED, warmup=WARM, active=RECORDED, repeat=1),
                 on_trace_ready=self._write,
             )

@@ -32,7 +32,7 @@ from pretraining.ds_config import (
 )
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
-from pretraining.machine import machine_facts
+from pretraining.machine import machine_facts, uses_gpu
 from pretraining.meter import Meter, rank_peak_flops, synchronize
 from pretraining.metrics import add_sums, summarize
 from pretraining.model import recompute_activations
@@ -197,7 +197,7 @@ def train(config: Config) -> int:
     first_step = resume.step if resume else 0
     micro, accumulation = batch_arithmetic(config.optimizer, world_size)
     merged = merge_ds_config(settings, micro, accumulation, world_size, config.optimizer.clip_grad)
-    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    device_type = "cuda" if uses_gpu() else "cpu"
     compiled = resolve_compile(config.run.compile, device_type, zero_stage(merged))
     objective = build_objective(config.model, corpus.vocab_size, config.run.seed)
     if config.run.recompute_activations:
