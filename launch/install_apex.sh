@@ -46,6 +46,7 @@ echo "building apex $(git -C "$sources/apex" rev-parse --short HEAD) for CUDA $w
 APEX_CPP_EXT=1 APEX_CUDA_EXT=1 "$python" -m pip install --no-build-isolation --no-deps "$sources/apex" ||
     fail "apex did not build; the messages above say why (MAX_JOBS=4 needs less memory)"
 cd "$root" # not the sources, whose folder apex would be imported instead
-"$python" -c 'import fused_layer_norm_cuda; from apex.normalization.fused_layer_norm import fused_layer_norm_affine' ||
-    fail "apex was installed without its CUDA extensions"
+# torch first: the extensions need its libraries, which no search path names.
+imports='import torch, fused_layer_norm_cuda; from apex.normalization.fused_layer_norm import fused_layer_norm_affine'
+"$python" -c "$imports" || fail "apex was installed without its CUDA extensions"
 echo "NVIDIA's apex is installed; a run uses its LayerNorm where a self-test finds it equal and faster"

@@ -1,4 +1,4 @@
-"""Attention within each sample of an unpadded micro-batch, five implementations; fused.py chooses one of them.
+"""Attention within each sample of an unpadded micro-batch, six implementations; fused.py chooses one of them.
 
 Steps: (1) `attention_by_sample` is the plain reference; (2) `attention_written_out` is the fast one on CPUs, with its
 backward pass written by hand; (3) the others are kernels over `cu_seqlens` for GPUs. All equal the reference
@@ -122,6 +122,21 @@ def attention_jagged(
         for part in qkv.unbind(1)
     )
     return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability).transpose(1, 2).values()
+
+
+def attention_flash_torch(
+    qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, dropout_probability: float
+) -> torch.Tensor:
+    """The same by the operator below torch's varlen_attn: qkv [T, 3, H, D] in bf16 or fp16 -> [T, H, D]; with dropout.
+
+    Jagged nested tensors end in the same kernel, but their classes in Python took 4 ms a layer forward and as much
+    backward (benchmarks/NOTES.md): more than the whole step of a GPU. Torch may change the operator without a word:
+    then the self-test of fused.py fails, and they run.
+    """
+    query, key, value = qkv.unbind(1)
+    longest = max(lengths)
+    bounds = (cu_seqlens, cu_seqlens, longest, longest)
+    return torch.ops.aten._flash_attention_forward(query, key, value, *bounds, dropout_probability, False, False)[0]
 
 
 def attention_flash_attn(

@@ -94,6 +94,35 @@ def outputs_of(objective: nn.Module, batch: MaskedBatch) -> list[torch.Tensor]:
     return outputs
 
 
+def exact_outputs(objective: nn.Module, batch: MaskedBatch) -> list[torch.Tensor]:
+    """`outputs_of` with the same weights widened to fp32."""
+
+    def widened(module: nn.Module, *inputs: torch.Tensor | MaskedBatch) -> torch.Tensor:
+        weights = {name: parameter.float() for name, parameter in module.named_parameters()}
+        return torch.func.functional_call(module, weights, inputs)
+
+    encoders = [module for module in objective.modules() if isinstance(module, Encoder)]
+    objective.eval()
+    with torch.no_grad(), torch.autocast(batch.input_ids.device.type, enabled=False):
+        embedded = widened(objective.embeddings, batch.input_ids, batch)
+        outputs = [widened(encoder, embedded, batch) for encoder in encoders]
+    objective.train()
+    return outputs
+
+
+def differ(found: list[torch.Tensor], plain: list[torch.Tensor], exact: list[torch.Tensor] | None) -> bool:
+    """Whether the compiled layers' outputs are wrong. exact: in half precision, what fp32 gives; None in fp32.
+
+    In half precision rounding grows with the depth: 24 plain layers are 3.4 % of the largest value from the exact ones,
+    and 4.5 % from fused ones, which round less often. So the exact ones are the measure: twice what plain layers miss.
+    """
+    if exact is None:
+        pairs = zip(found, plain, strict=True)
+        return any(not (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max() for ours, theirs in pairs)
+    triples = zip(found, plain, exact, strict=True)
+    return any(not (ours - true).abs().max() <= 2 * (theirs - true).abs().max() for ours, theirs, true in triples)
+
+
 def gradients_are_finite(objective: nn.Module, batch: MaskedBatch) -> bool:
     """Run forward and backward of each network as in training; nothing is kept."""
     for encoder in (module for module in objective.modules() if isinstance(module, Encoder)):
@@ -118,6 +147,7 @@ def compile_networks(objective: nn.Module, choice: Choice, precision: str, wante
     fault = None
     with torch.autocast(weight.device.type, torch.bfloat16, enabled=precision == "autocast"):
         expected = outputs_of(objective, batch)
+        exact = None if precision == "fp32" else exact_outputs(objective, batch)
         choice.run(objective)
         try:
             found = outputs_of(objective, batch)
@@ -127,10 +157,8 @@ def compile_networks(objective: nn.Module, choice: Choice, precision: str, wante
             cause = getattr(error, "inner_exception", error)
             fault = f"it fails here ({type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:60]})"
         else:
-            tolerance = 1e-4 if precision == "fp32" else 5e-2  # of the largest value, through all layers
-            for plain, compiled in zip(expected, found, strict=True):
-                if not (compiled - plain).abs().max() <= tolerance * plain.abs().max():
-                    fault = "it differs from the plain layers"
+            if differ(found, expected, exact):
+                fault = "it differs from the plain layers"
     if fault and wanted == "on":
         raise ValueError(f"--compile on: {fault}; leave --compile out")
     if fault:

@@ -22,7 +22,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from pretraining import doctor_files, doctor_hosts, doctor_machine
@@ -31,6 +30,7 @@ from pretraining.corpus.tokenizer import load_tokenizer, vocabulary_size
 from pretraining.doctor_report import PROBLEM, Row, guarded, merge_ranks, note, ok, problem, report
 from pretraining.ds_config import find_ds_config, load_ds_config, offloads_optimizer, precision, precision_of_hardware
 from pretraining.flags import read_arguments
+from pretraining.machine import uses_gpu
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
 
 DEADLINE_SECONDS = 58  # whatever hangs: the process ends then
@@ -257,7 +257,7 @@ def examine(arguments: list[str]) -> list[Row]:
     own, rest = build_parser().parse_known_args(arguments)
     config = read_arguments(rest)
     map_rank_variables(os.environ)
-    backend = "nccl" if torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu" else "gloo"
+    backend = "nccl" if uses_gpu() else "gloo"
     places = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
     preflight = Preflight(config, *places, backend, own.timeout)
     timer = threading.Timer(DEADLINE_SECONDS, give_up, [preflight])

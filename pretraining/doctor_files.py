@@ -21,6 +21,7 @@ from pretraining.corpus.indexed import IndexedCorpus, corpus_path
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 from pretraining.doctor_report import Row, note, ok, problem
 from pretraining.ds_config import load_ds_config
+from pretraining.machine import uses_gpu
 from pretraining.plan_memory import activation_bytes, checkpoint_bytes, group_sizes, meta_objective, state_bytes
 
 PROBE_BYTES = 64 << 20  # written and read to measure a disk
@@ -40,7 +41,7 @@ def memory(config: Config, vocab_size: int, world_size: int, available: float) -
     """Whether the states and activations of a rank fit into `available` bytes."""
     settings = load_ds_config(config.run.deepspeed_config)
     micro, _ = batch_arithmetic(config.optimizer, world_size)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if uses_gpu() else "cpu"
     states = state_bytes(group_sizes(meta_objective(config.model, vocab_size)), settings, world_size)
     here = states.total if device == "cuda" else states.total + states.host
     needed = here + activation_bytes(config, vocab_size, settings, micro, device)
@@ -52,7 +53,7 @@ def memory(config: Config, vocab_size: int, world_size: int, available: float) -
 
 def available_bytes(local_ranks: int) -> float:
     """Memory that one rank may take: its GPU's free memory, or its share of the machine's."""
-    if torch.cuda.is_available():
+    if uses_gpu():
         return float(torch.cuda.mem_get_info()[0])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / local_ranks
 

@@ -20,6 +20,7 @@ from pretraining.config import OptimizerConfig
 from pretraining.doctor_report import Row, note, ok, problem
 from pretraining.ds_config import REPOSITORY, precision_of_hardware
 from pretraining.fused import kernel_table, resolve_attention
+from pretraining.machine import uses_gpu
 
 NAMES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "numpy")
 STALE_LOCK_SECONDS = 600  # compiling an operator takes a minute or two
@@ -49,7 +50,7 @@ def versions() -> list[Row]:
 def devices(local_rank: int, kind: str) -> list[Row]:
     """The device of this rank, and whether it can do the precision `kind` ("bf16", "fp16", "fp32", "autocast")."""
     rows = []
-    if torch.cuda.is_available():
+    if uses_gpu():
         count = torch.cuda.device_count()
         if local_rank >= count:
             return [
@@ -83,7 +84,7 @@ def kernels(optimizer: OptimizerConfig, offloaded: bool) -> list[Row]:
 
     offloaded: whether the optimizer takes its steps on the CPU.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if uses_gpu() else "cpu"
     rows = kernel_table(device, optimizer.adam_bias_correction, optimizer=optimizer.optimizer, offloaded=offloaded)
     chosen = "; ".join(f"{row[0]}: {row[1]}" for row in rows)
     generator = torch.Generator().manual_seed(0)
@@ -127,7 +128,7 @@ def compilers() -> list[Row]:
         first = (result.stderr.strip().splitlines() or ["no words"])[0]
         cure = "install the compiler's C++ headers and Python's (python3-dev)"
         return [problem("compiler", f"{compiler} fails: {first}", cure)]
-    if torch.cuda.is_available() and shutil.which("nvcc") is None and "CUDA_HOME" not in os.environ and not compiled:
+    if uses_gpu() and shutil.which("nvcc") is None and "CUDA_HOME" not in os.environ and not compiled:
         cure = "load the CUDA module or set CUDA_HOME, or build the operators on another node first"
         return [note("compiler", "no nvcc: CUDA operators that are not compiled yet cannot be", cure)]
     seen = f"{compiler}, ninja; {len(compiled)} operators compiled in {folder}"

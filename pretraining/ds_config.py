@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from pretraining.machine import uses_gpu
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Ours: flags own these numbers (one owner per number).
 OWNED_BY_FLAGS = {
@@ -72,7 +74,7 @@ def precision_of_hardware() -> str:
     A CPU without the instructions multiplies bf16 matrices one number after another: a linear layer, forward and
     backward, took 44 times as long as in fp32 (AVX2; 2,048 rows, 256 to 1,024).
     """
-    if torch.cuda.is_available():
+    if uses_gpu():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     instructions = torch.cpu.get_capabilities()
     return "bf16" if any(has for name, has in instructions.items() if name.endswith("bf16")) else "fp32"

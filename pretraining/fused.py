@@ -8,10 +8,12 @@ Shapes: T word pieces of a micro-batch, H heads, D width of a head.
 """
 
 import functools
+import importlib.machinery
 import importlib.metadata
 import importlib.util
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +23,7 @@ from pretraining.attention import (
     Attention,
     attention_by_sample,
     attention_flash_attn,
+    attention_flash_torch,
     attention_jagged,
     attention_varlen,
     attention_written_out,
@@ -42,63 +45,117 @@ class Choice(NamedTuple):
 
 
 def installed(module: str) -> bool:
-    """Whether a module could be imported, without importing it."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that would hold it
-        return False
+    """Whether a module is there, without importing it or a package that holds it, which may fail to import."""
+    first, *rest = module.split(".")
+    spec = importlib.util.find_spec(first)
+    for depth in range(len(rest)):
+        if spec is None or not spec.submodule_search_locations:
+            return False
+        name = ".".join((first, *rest[: depth + 1]))
+        spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec is not None
 
 
-def fault_of_attention(attention: Attention, device: str, dtype: torch.dtype) -> str | None:
-    """Why this attention cannot be used on the device: it fails, or output or gradient differ from the reference's."""
+def differs(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor], dtype: torch.dtype) -> bool:
+    """Whether one of a kernel's results is not the reference's, by more than dtype's rounding of its largest value."""
+    tolerance = 2e-2 if dtype.itemsize < 4 else 1e-5  # bf16 has 8 bits
+    pairs = zip((part.float().cpu() for part in found), (part.float().cpu() for part in expected), strict=True)
+    return any(not (ours - plain).abs().max() <= tolerance * plain.abs().max() for ours, plain in pairs)
+
+
+def run_attention(
+    attention: Attention, qkv: torch.Tensor, lengths: tuple[int, ...], outer: torch.Tensor, probability: float
+) -> tuple[torch.Tensor, ...]:
+    """(output, gradients of query, key and value) for the gradient `outer` of the output."""
+    bounds = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=qkv.device)
+    # The first call may come from an evaluation, without gradients, or from under autocast.
+    with torch.enable_grad(), torch.autocast(qkv.device.type, enabled=False):
+        given = qkv.detach().clone().requires_grad_()
+        output = attention(given, lengths, bounds, probability)
+        output.backward(outer)
+    return output.detach(), *given.grad.unbind(1)
+
+
+def fault_of_attention(
+    attention: Attention, device: str, dtype: torch.dtype, with_dropout: bool = False, width: int = 64
+) -> str | None:
+    """Why this attention cannot be used on the device: it fails, or output or gradient differ from the reference's.
+
+    width: of a head. The random numbers of the run stay as they are.
+    """
     generator = torch.Generator().manual_seed(0)
-    lengths, plain = (32, 16, 1), torch.randn(49, 3, 2, 64, generator=generator)
-    bounds = torch.tensor([0, 32, 48, 49], dtype=torch.int32)
-    results = []
+    lengths = (200, 70, 16, 1)  # more than one block of a kernel, and less
+    qkv, outer = (torch.randn(sum(lengths), *shape, width, generator=generator) for shape in ((3, 2), (2,)))
+    plain, given = ([part.to(dtype).float() for part in (qkv, outer)], [part.to(dtype) for part in (qkv, outer)])
+    expected = run_attention(attention_by_sample, plain[0], lengths, plain[1], 0.0)
     try:
-        for run, values, cu_seqlens in (
-            (attention_by_sample, plain.to(dtype).float(), bounds),
-            (attention, plain.to(device, dtype), bounds.to(device)),
-        ):
-            # The first call may come from an evaluation, without gradients, or from under autocast.
-            with torch.enable_grad(), torch.autocast(device, enabled=False):
-                qkv = values.requires_grad_()
-                output = run(qkv, lengths, cu_seqlens, 0.0)
-                output.float().square().sum().backward()
-            results.append((output.detach().float().cpu(), qkv.grad.float().cpu()))
-    except (ImportError, RuntimeError, TypeError, ValueError) as error:
-        return f"its self-test failed ({type(error).__name__}: {str(error).splitlines()[0][:60]})"
-    tolerance = 2e-2 if dtype.itemsize < 4 else 1e-5  # of the largest value: bf16 has 8 bits
-    for expected, found in zip(*results, strict=True):
-        if not (found - expected).abs().max() <= tolerance * expected.abs().max():
+        on_device = [part.to(device) for part in given]
+        found = run_attention(attention, on_device[0], lengths, on_device[1], 0.0)
+        if differs(found, expected, dtype):
             return "its self-test differs from the reference"
-    return None
+        return fault_of_dropout(attention, device, dtype, width) if with_dropout else None
+    except Exception as error:  # kernels raise whatever they like
+        return f"its self-test failed ({type(error).__name__}: {(str(error).splitlines() or ['no words'])[0][:60]})"
+
+
+def fault_of_dropout(attention: Attention, device: str, dtype: torch.dtype, width: int) -> str | None:
+    """Why this attention's dropout cannot be used: its rate, its scale, or a backward pass that drops other weights.
+
+    With a unit matrix for values the output is the weights themselves, and shows which ones were dropped.
+    """
+    generator, samples, probability = torch.Generator().manual_seed(1), 4, 0.5
+    qkv = torch.randn(samples * width, 3, 2, width, generator=generator)
+    qkv[:, 2] = torch.eye(width).repeat(samples, 1).unsqueeze(1)
+    outer = torch.randn(samples * width, 2, width, generator=generator)
+    lengths, given = (width,) * samples, (qkv.to(device, dtype), outer.to(device, dtype))
+    with torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(0)
+        found = run_attention(attention, given[0], lengths, given[1], probability)
+    kept = (found[0] != 0).float().cpu()
+    if abs(float(kept.mean()) - (1 - probability)) > 0.1:
+        return f"its self-test dropped {1 - float(kept.mean()):.0%} of the weights instead of {probability:.0%}"
+    masks = kept.view(samples, width, 2, width).transpose(1, 2)  # [samples, H, L, L]
+
+    def with_these_masks(
+        qkv: torch.Tensor, lengths: tuple[int, ...], cu_seqlens: torch.Tensor, probability: float
+    ) -> torch.Tensor:
+        query, key, value = qkv.view(samples, width, 3, 2, width).permute(2, 0, 3, 1, 4)  # [samples, H, L, D] each
+        weights = F.softmax(query @ key.transpose(2, 3) * width**-0.5, dim=-1) * masks / (1 - probability)
+        return (weights @ value).transpose(1, 2).reshape(samples * width, 2, width)
+
+    plain = [part.to(dtype).float() for part in (qkv, outer)]
+    expected = run_attention(with_these_masks, plain[0], lengths, plain[1], probability)
+    return "dropout in its self-test differs from the reference" if differs(found, expected, dtype) else None
 
 
 @functools.cache
-def resolve_attention(device_type: str, dtype: torch.dtype, with_dropout: bool) -> Choice:
-    """The attention for this kind of device, this precision, and attention dropout or none."""
+def resolve_attention(device_type: str, dtype: torch.dtype, with_dropout: bool, width: int = 64) -> Choice:
+    """The attention for this kind of device, this precision, attention dropout or none, and this width of a head."""
     if device_type != "cuda":
         return Choice("attention_written_out", attention_written_out, "no CPU kernel of torch is faster backward")
     half, reasons = dtype in (torch.bfloat16, torch.float16), []
-    for attention, module, excuse in (
-        (attention_varlen, "torch.nn.attention.varlen", "no dropout" if with_dropout else ""),
-        (attention_flash_attn, "flash_attn", ""),
+    for attention, name in (
+        (attention_varlen, "torch.nn.attention.varlen"),
+        (attention_flash_attn, "flash_attn"),
+        (attention_flash_torch, "torch's flash attention"),
+        (attention_jagged, "torch.nested"),
     ):
-        fault = excuse or (None if half else "half precision only")
-        fault = fault or (None if installed(module) else "not installed")
-        fault = fault or fault_of_attention(attention, device_type, dtype)
+        fault = "no dropout" if attention is attention_varlen and with_dropout else None
+        fault = fault or (None if half or attention is attention_jagged else "half precision only")
+        fault = fault or (None if " " in name or installed(name) else "not installed")
+        fault = fault or fault_of_attention(attention, device_type, dtype, with_dropout, width)
         if fault is None:
             return Choice(attention.__name__, attention, "; ".join(["one kernel over cu_seqlens", *reasons]))
-        reasons.append(f"{module}: {fault}")
-    return Choice("attention_jagged", attention_jagged, "; ".join(["one kernel over cu_seqlens", *reasons]))
+        reasons.append(f"{name}: {fault}")
+    return Choice("attention_by_sample", attention_by_sample, "; ".join(["no kernel works here", *reasons]))
 
 
 def layer_norm_apex(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """LayerNorm over the last axis by NVIDIA's apex, on GPUs."""
+    """LayerNorm over the last axis by NVIDIA's apex, on GPUs; under autocast in fp32, as torch's."""
     from apex.normalization.fused_layer_norm import fused_layer_norm_affine
 
-    return fused_layer_norm_affine(values, weight, bias, weight.shape, epsilon)
+    with torch.autocast(values.device.type, enabled=False):  # apex would cast all of them down
+        return fused_layer_norm_affine(values.to(weight.dtype), weight, bias, weight.shape, epsilon)
 
 
 def layer_norm_torch(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -106,35 +163,41 @@ def layer_norm_torch(values: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
     return F.layer_norm(values, weight.shape, weight, bias, epsilon)
 
 
-def seconds_of_layer_norm(run: Callable, device: str) -> tuple[float, torch.Tensor]:
-    """(seconds of 20 passes forward and backward, output) on values as a step has them."""
-    values = torch.sin(torch.arange(8192 * 768, device=device).view(8192, 768).float()).requires_grad_()
-    weight, bias = torch.ones(768, device=device), torch.zeros(768, device=device)
+def time_layer_norm(run: Callable, device: str, dtype: torch.dtype) -> tuple[float, tuple[torch.Tensor, ...]]:
+    """(seconds of 20 passes forward and backward, (output, gradients)) on values as a step has them."""
+    values = torch.sin(torch.arange(8192 * 768, device=device).view(8192, 768).float())
+    outer = torch.cos(torch.arange(8192 * 768, device=device).view(8192, 768) * 0.7).to(dtype)
+    weight = torch.linspace(0.5, 1.5, 768, device=device)
+    inputs = [part.detach().to(dtype).requires_grad_() for part in (values, weight, weight - 1)]
+
+    def once() -> tuple[torch.Tensor, ...]:
+        output = run(*inputs, 1e-12)
+        return output.detach(), *torch.autograd.grad(output, inputs, outer)
+
     with torch.enable_grad(), torch.autocast(device, enabled=False):
-        run(values, weight, bias, 1e-12).sum().backward()
+        once()
         torch.cuda.synchronize()
         began = time.perf_counter()
         for _ in range(20):
-            output = run(values, weight, bias, 1e-12)
-            output.sum().backward()
+            results = once()
         torch.cuda.synchronize()
-    return time.perf_counter() - began, output.detach()
+    return time.perf_counter() - began, results
 
 
 @functools.cache
-def resolve_layer_norm(device_type: str) -> Choice:
-    """torch's LayerNorm, or apex's on a GPU where it is installed, equal and faster."""
+def resolve_layer_norm(device_type: str, dtype: torch.dtype) -> Choice:
+    """torch's LayerNorm, or apex's on a GPU where it is installed, equal and faster. dtype: of its weights."""
     found, word = nvidia_apex()
     plain = Choice("torch", layer_norm_torch, f"apex: {word}")
     if device_type != "cuda" or not found:
         return plain
     try:
-        (ours, expected), (theirs, output) = (
-            seconds_of_layer_norm(run, device_type) for run in (layer_norm_torch, layer_norm_apex)
+        (ours, expected), (theirs, results) = (
+            time_layer_norm(run, device_type, dtype) for run in (layer_norm_torch, layer_norm_apex)
         )
-    except (ImportError, RuntimeError, TypeError) as error:
+    except Exception as error:  # kernels raise whatever they like
         return plain._replace(why=f"apex: its self-test failed ({type(error).__name__})")
-    if not torch.allclose(output, expected, atol=1e-5):
+    if differs(results, expected, dtype):
         return plain._replace(why="apex: its self-test differs from the reference")
     if theirs >= ours:
         return plain._replace(why=f"apex takes {theirs / ours:.2f} times as long")
@@ -147,7 +210,10 @@ def nvidia_apex() -> tuple[bool, str]:
         return False, "not installed (optional; bash launch/install_apex.sh builds it)"
     if not installed("apex.optimizers"):
         return False, "the installed apex is PyPI's Pyramid toolkit, not NVIDIA's: pip uninstall apex"
-    return True, f"version {importlib.metadata.version('apex')}"
+    try:
+        return True, f"version {importlib.metadata.version('apex')}"
+    except importlib.metadata.PackageNotFoundError:  # conda's package has another name
+        return True, "version unknown"
 
 
 def kernel_table(
@@ -157,14 +223,15 @@ def kernel_table(
     attention_dropout: float = 0.1,
     optimizer: str = "adam",
     offloaded: bool = False,
+    head_width: int = 64,
 ) -> list[tuple[str, str, str]]:
     """Rows (operation, what runs, why) for the start of a run.
 
     bias_correction: Adam's. optimizer: --optimizer's. offloaded: whether the DeepSpeed JSON takes a GPU's steps on the
-    CPU.
+    CPU. head_width: the main network's.
     """
-    attention = resolve_attention(device_type, dtype, attention_dropout > 0)
-    layer_norm = resolve_layer_norm(device_type)
+    attention = resolve_attention(device_type, dtype, attention_dropout > 0, head_width)
+    layer_norm = resolve_layer_norm(device_type, dtype)
     on_cpu, multiple = device_type == "cpu", VOCABULARY_MULTIPLE[device_type]
     vocabulary = "as it is", "padded it is slower (benchmarks/NOTES.md)"
     if multiple > 1:

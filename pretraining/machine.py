@@ -1,7 +1,8 @@
 """What a run or a measurement ran on: commit of the code, name of the device, cores, torch's version.
 
-Steps: (1) `commit_of_code` asks git, which may be missing, slow, or not know this folder; (2) `name_of_device`;
-(3) `machine_facts` is what the trainer writes into machine.json of the run's folder.
+Steps: (1) `uses_gpu` says for all modules what a run trains on; (2) `commit_of_code` asks git, which may be missing,
+slow, or not know this folder; (3) `name_of_device`; (4) `machine_facts` is what the trainer writes into machine.json of
+the run's folder.
 """
 
 import os
@@ -13,6 +14,11 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GIT_SECONDS = 10.0
+
+
+def uses_gpu() -> bool:
+    """Whether training runs on GPUs: torch sees one, and DS_ACCELERATOR, which DeepSpeed reads, does not say cpu."""
+    return torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
 
 
 def commit_of_code() -> str:

@@ -18,7 +18,10 @@ from pretraining.config import Config
 from pretraining.fused import compute_dtype
 from pretraining.plan_time import training_flops_per_token
 
-PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the matrices: large enough for the full rate, 0.1 s or less
+PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the matrices: large enough for the full rate
+# Products from one look at the clock to the next, some 10 ms: a GPU waits between single ones, and takes as long to
+# leave its idle clock rate.
+PRODUCTS_IN_A_ROW = {"cuda": 10, "cpu": 1}
 SLOW_PRODUCT_S = 0.5  # in bf16, a CPU without its instructions takes 2.3 s: warm or not makes no difference then
 
 
@@ -36,25 +39,33 @@ def rank_peak_flops(stated_tflops: float | None, device: torch.device, precision
 def measure_peak_flops(
     device: torch.device, dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter, repeats: int = 3
 ) -> float:
-    """Floating-point operations a second of a square matrix product, the median of some; 2 n^3 operations each.
-
-    A product that takes longer than SLOW_PRODUCT_S is not repeated.
-    """
+    """Floating-point operations a second of a square matrix product, the median of some; 2 n^3 operations each."""
     size = PRODUCT_SIZE[device.type]
     # Random numbers: constant ones let a GPU clock higher. From a generator of their own: dropout has torch's.
     generator = torch.Generator(device).manual_seed(0)
     left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
+    result = torch.empty_like(left)
 
-    def product_seconds() -> float:
+    def products() -> float:
         synchronize(device)
         began = clock()
-        torch.matmul(left, right)
+        for _ in range(PRODUCTS_IN_A_ROW[device.type]):
+            torch.matmul(left, right, out=result)
         synchronize(device)
-        return clock() - began
+        return (clock() - began) / PRODUCTS_IN_A_ROW[device.type]
 
-    first = product_seconds()  # to warm up
-    seconds = [first] if first > SLOW_PRODUCT_S else [product_seconds() for _ in range(repeats)]
-    return 2 * size**3 / max(statistics.median(seconds), 1e-9)
+    return 2 * size**3 / max(warm_seconds(products, device.type, repeats), 1e-9)
+
+
+def warm_seconds(measure: Callable[[], float], device_type: str, repeats: int) -> float:
+    """The median of `repeats` measurements behind one to warm up.
+
+    On a CPU one that takes longer than SLOW_PRODUCT_S is not repeated; a GPU's first one loads the library.
+    """
+    first = measure()
+    if device_type == "cpu" and first > SLOW_PRODUCT_S:
+        return first
+    return statistics.median(measure() for _ in range(repeats))
 
 
 class Meter:

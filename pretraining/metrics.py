@@ -21,7 +21,9 @@ def logit_histogram(logits: torch.Tensor, replaced: torch.Tensor) -> torch.Tenso
     # floor before the shift: -1e-9 + 1 would round to 1 and count as positive.
     bins = (scaled.nan_to_num(0).floor() + HISTOGRAM_BINS // 2).clamp(0, HISTOGRAM_BINS - 1).long()
     bins = bins + replaced.long() * HISTOGRAM_BINS
-    return torch.bincount(bins, minlength=2 * HISTOGRAM_BINS).view(2, HISTOGRAM_BINS).double()
+    # Not bincount, which on a GPU waits for the whole queue, twice: it looks for the lowest and the highest bin.
+    counts = torch.zeros(2 * HISTOGRAM_BINS, dtype=torch.int64, device=bins.device)
+    return counts.scatter_add_(0, bins, torch.ones_like(bins)).view(2, HISTOGRAM_BINS).double()
 
 
 def add_sums(total: dict[str, torch.Tensor] | None, more: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

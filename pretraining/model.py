@@ -76,7 +76,7 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., width] -> [..., width]."""
         compiling = torch.compiler.is_compiling()  # then torch's, which is fused with what stands around it
-        run = layer_norm_torch if compiling else resolve_layer_norm(values.device.type).run
+        run = layer_norm_torch if compiling else resolve_layer_norm(values.device.type, self.weight.dtype).run
         return run(values, self.weight, self.bias, self.eps)
 
 
@@ -117,7 +117,7 @@ class Layer(nn.Module):
         tokens, width = hidden.shape
         qkv = self.qkv(hidden).view(tokens, 3, self.heads, width // self.heads)
         probability = self.attention_dropout if self.training else 0.0
-        attention = resolve_attention(qkv.device.type, qkv.dtype, probability > 0).run
+        attention = resolve_attention(qkv.device.type, qkv.dtype, probability > 0, qkv.shape[3]).run
         context = attention(qkv, batch.lengths, batch.cu_seqlens, probability).reshape(tokens, width)
         return self.after_attention(hidden, context)
 

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from pretraining.compiling import resolve_compile
@@ -24,6 +23,7 @@ from pretraining.corpus.tokenizer import load_tokenizer, vocabulary_size
 from pretraining.ds_config import find_ds_config, load_ds_config, offloads_optimizer, precision, zero_stage
 from pretraining.flags import read_arguments
 from pretraining.fused import Choice, compute_dtype, kernel_table
+from pretraining.machine import uses_gpu
 from pretraining.plan_memory import activation_bytes, count_parameters, group_sizes, meta_objective, state_bytes
 from pretraining.plan_report import GIB, Plan, describe_plan, plot_scaling
 from pretraining.plan_time import ASSUMED_MFU, GPUS, Cluster, training_flops_per_token
@@ -52,12 +52,15 @@ def describe_run(
     counts = count_parameters(objective)
     total, vocab_size = sum(counts.values()), objective.embeddings.word.num_embeddings
     micro, accumulation = merged["train_micro_batch_size_per_gpu"], merged["gradient_accumulation_steps"]
-    optimizer, device = config.optimizer, "cuda" if torch.cuda.is_available() else "cpu"
+    optimizer, device = config.optimizer, "cuda" if uses_gpu() else "cpu"
     tokens = optimizer.train_iters * optimizer.global_batch_size * config.data.seq_length
     work = tokens * training_flops_per_token(config, vocab_size, config.data.seq_length)
     dtype = compute_dtype(precision(merged))
     dropout, offloaded = config.model.attention_dropout, offloads_optimizer(merged)
-    kernels = kernel_table(device, optimizer.adam_bias_correction, dtype, dropout, optimizer.optimizer, offloaded)
+    head_width = config.model.hidden_size // config.model.num_attention_heads
+    kernels = kernel_table(
+        device, optimizer.adam_bias_correction, dtype, dropout, optimizer.optimizer, offloaded, head_width
+    )
     compiled = compiled or resolve_compile(config.run.compile, device, zero_stage(merged))
     kernels.insert(-1, ("compile", compiled.name, compiled.why))
     states = state_bytes(group_sizes(objective), merged, world_size)

@@ -32,8 +32,8 @@ from pretraining.ds_config import (
 )
 from pretraining.evaluation import evaluate
 from pretraining.flags import parse_arguments
-from pretraining.machine import machine_facts
-from pretraining.meter import Meter, rank_peak_flops
+from pretraining.machine import machine_facts, uses_gpu
+from pretraining.meter import Meter, rank_peak_flops, synchronize
 from pretraining.metrics import add_sums, summarize
 from pretraining.model import recompute_activations
 from pretraining.objectives import build_objective
@@ -116,6 +116,7 @@ class Trainer:
                 self.log.say(f"profile {self.folder / 'profile'}: trace.json, operators.md")
             self.log.advance()
             if self.step % run.log_interval == 0 or self.step == last:
+                synchronize(self.engine.device)  # what a GPU has still to do belongs to the seconds of these steps
                 self._log(sums, rate, norm, (time.monotonic() - clock, waited))
                 sums, clock, waited = None, time.monotonic(), 0.0
             paused = time.monotonic()
@@ -196,7 +197,7 @@ def train(config: Config) -> int:
     first_step = resume.step if resume else 0
     micro, accumulation = batch_arithmetic(config.optimizer, world_size)
     merged = merge_ds_config(settings, micro, accumulation, world_size, config.optimizer.clip_grad)
-    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    device_type = "cuda" if uses_gpu() else "cpu"
     compiled = resolve_compile(config.run.compile, device_type, zero_stage(merged))
     objective = build_objective(config.model, corpus.vocab_size, config.run.seed)
     if config.run.recompute_activations:

@@ -64,3 +64,64 @@ def test_apex_that_is_there_is_left_alone(tmp_path: Path) -> None:
 def test_the_gpu_measurement_without_a_gpu_says_so(tmp_path: Path) -> None:
     result = run("benchmarks/gpu.sh", tmp_path, python="#!/usr/bin/env bash\nexit 1\n")
     assert result.returncode == 1 and "sees no GPU through torch" in result.stderr
+
+
+def test_a_build_is_tried_with_torch_s_libraries_loaded(tmp_path: Path) -> None:
+    """An extension that is imported before torch finds no libc10.so, however well it was built (NVIDIA/apex#1934)."""
+    python = """#!/usr/bin/env bash
+case "$*" in
+    *nvidia_apex*) echo "not installed" ;;
+    *torch.version.cuda*) echo 12.4 ;;
+    "-m pip install"*) [[ $APEX_CPP_EXT$APEX_CUDA_EXT == 11 ]] ;;
+    "-c import torch, "*fused_layer_norm_affine) ;;
+    *) echo "ImportError: libc10.so: cannot open shared object file" >&2; exit 1 ;;
+esac
+"""
+    git = "#!/usr/bin/env bash\necho 0123abc\n"
+    result = run("launch/install_apex.sh", tmp_path, python=python, nvcc=NVCC, git=git)
+    assert result.returncode == 0, result.stderr
+    assert "apex is installed" in result.stdout
+
+
+def measure_on_a_gpu(folder: Path, **variables: str) -> subprocess.CompletedProcess:
+    """benchmarks/gpu.sh with an interpreter that finds a GPU, says where it was told to write, and writes there."""
+    python = folder / "python"
+    python.write_text(
+        """#!/usr/bin/env bash
+[[ $* == *is_available* ]] && exit 0
+[[ $* == *"import transformers"* ]] && exit 1
+touch "$TMPDIR/corpus"
+mkdir -p "$TORCHINDUCTOR_CACHE_DIR" "$TRITON_CACHE_DIR" "$CUDA_CACHE_PATH"
+[[ $1 == -c ]] && echo "a library warns" && echo "| attention | one | fast |"
+[[ $1 == -m ]] && echo "| ours | 1 |" && echo "{}"
+exit 0
+"""
+    )
+    python.chmod(0o755)
+    (folder / "tmp").mkdir()
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(python), "TMPDIR": str(folder / "tmp"), **variables}
+    arguments = ["bash", "benchmarks/gpu.sh", str(folder / "output")]
+    return subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_the_gpu_measurement_writes_in_its_folder_alone(tmp_path: Path) -> None:
+    result = measure_on_a_gpu(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert not list((tmp_path / "tmp").iterdir())
+    logs = {path.name for path in (tmp_path / "output").iterdir()}
+    assert logs == {
+        "kernels.log",
+        "ours-base-512-compile.log",
+        "ours-base-512-eager.log",
+        "ours-base-128-compile.log",
+        "ours-large-512-compile.log",
+    }
+    assert result.stdout.count("| ours | 1 |") == 4 and "{}" not in result.stdout
+    assert "| attention | one | fast |" in result.stdout and "warns" not in result.stdout
+
+
+def test_the_gpu_measurement_ends_with_its_time(tmp_path: Path) -> None:
+    """The limits of its steps alone left no room for imports and compilers' last seconds."""
+    result = measure_on_a_gpu(tmp_path, GPU_SECONDS="5")
+    assert result.returncode == 1 and "ours-large-512-compile is left out: the 5 s are over" in result.stderr
+    assert not list((tmp_path / "output").iterdir())

@@ -80,6 +80,7 @@ def test_bf16_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_ranks_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     rows = doctor_machine.devices(2, "bf16")
     assert problems(rows) == ["device"] and "local rank 2, but 2 GPUs" in rows[0].seen

@@ -58,6 +58,7 @@ def test_the_default_precision_is_what_the_hardware_does_fast(
     monkeypatch: pytest.MonkeyPatch, gpu: bool, gpu_has_bf16: bool, instructions: dict, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_has_bf16)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert precision_of_hardware() == expected

@@ -1,5 +1,7 @@
 """Attention of unpadded samples against torch's own, dropout, and which kernel is picked."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,18 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pretraining import fused
-from pretraining.attention import Attention, attention_by_sample, attention_jagged, attention_written_out
+from pretraining.attention import (
+    Attention,
+    attention_by_sample,
+    attention_flash_torch,
+    attention_jagged,
+    attention_varlen,
+    attention_written_out,
+)
 from pretraining.dropout import dropout
 from pretraining.fused import (
     fault_of_attention,
+    installed,
     kernel_table,
     nvidia_apex,
     resolve_attention,
@@ -120,11 +130,23 @@ def test_dropout_of_attention_weights_keeps_their_mean() -> None:
     assert not torch.equal(attention_by_sample(qkv, (200, 200), bounds, 0.25), output)
 
 
-def test_the_choice_is_named_in_the_table() -> None:
+@pytest.fixture
+def without_self_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every kernel that is installed works, as if there were a GPU."""
+    resolve_attention.cache_clear()
+    monkeypatch.setattr(fused, "fault_of_attention", lambda *_: None)
+    yield
+    resolve_attention.cache_clear()
+
+
+def test_the_choice_is_named_in_the_table(without_self_tests: None) -> None:
     assert resolve_attention("cpu", torch.float32, True).run is attention_written_out
     choice = resolve_attention("cuda", torch.float32, True)
     assert choice.run is attention_jagged
     assert "varlen: no dropout" in choice.why and "flash_attn: half precision only" in choice.why
+    assert resolve_attention("cuda", torch.bfloat16, False).run is attention_varlen
+    if not installed("flash_attn"):
+        assert resolve_attention("cuda", torch.bfloat16, True).run is attention_flash_torch
     for device in ("cpu", "cuda"):
         rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, True, torch.float32)}
         assert rows["attention"][0] == resolve_attention(device, torch.float32, True).name

@@ -6,7 +6,7 @@ import torch
 
 from pretraining.batch import MaskedBatch
 from pretraining.data import deal, rank_share
-from pretraining.meter import Meter, imbalance, measure_peak_flops
+from pretraining.meter import Meter, imbalance, measure_peak_flops, warm_seconds
 from pretraining.plan_time import training_flops_per_token
 from tests.tiny import VOCAB_SIZE, tiny_config
 
@@ -84,3 +84,11 @@ def test_the_peak_is_that_of_matrix_products() -> None:
     ticks = iter(range(100))
     rate = measure_peak_flops(torch.device("cpu"), torch.float32, clock=lambda: next(ticks))
     assert rate == 2 * 1024**3  # one tick a product
+
+
+def test_the_peak_of_a_gpu_is_not_that_of_loading_its_library() -> None:
+    """A first product that takes a second, as where nothing was multiplied before, would make the MFU 700 times its
+    own; a CPU as slow is slow."""
+    for device_type, expected in (("cuda", 0.0015), ("cpu", 1.0)):
+        seconds = iter([1.0, 0.0014, 0.0015, 0.0016])
+        assert warm_seconds(lambda: next(seconds), device_type, repeats=3) == expected  # noqa: B023

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from torch.autograd import DeviceType
 
-from pretraining.profiling import COSTLIEST, RECORDED, SKIPPED, WARM, StepProfile
+from pretraining.profiling import COSTLIEST, RECORDED, SKIPPED, WARM, StepProfile, operator_table
 
 
 def step() -> None:
@@ -33,3 +35,32 @@ def test_nothing_is_profiled_where_nobody_asks(tmp_path: Path) -> None:
     assert not profile.advance()
     profile.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_gpu_no_kernel_counts_twice() -> None:
+    """The profiler lists the operator that started a kernel, the kernel, and the step on the GPU's own timeline."""
+
+    def event(key: str, device: DeviceType, microseconds: float, annotation: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(
+            key=key,
+            count=2,
+            device_type=device,
+            self_device_time_total=microseconds,
+            self_cpu_time_total=1.0,
+            is_user_annotation=annotation,
+        )
+
+    events = [
+        event("aten::mm", DeviceType.CPU, 600.0),
+        event("sm90_gemm", DeviceType.CUDA, 600.0),
+        event("aten::gelu", DeviceType.CPU, 300.0),
+        event("gelu_kernel", DeviceType.CUDA, 300.0),
+        event("multi_tensor_adam", DeviceType.CUDA, 100.0),  # an extension starts it without an operator
+        event("Torch-Compiled Region", DeviceType.CUDA, 1000.0, annotation=True),
+    ]
+    lines = operator_table(SimpleNamespace(key_averages=lambda: events), on_gpu=True).splitlines()
+    assert lines[2:] == [
+        "| aten::mm | 2 | 0.6 | 60.0% |",
+        "| aten::gelu | 2 | 0.3 | 30.0% |",
+        "| (kernels of no operator) | | 0.1 | 10.0% |",
+    ]
