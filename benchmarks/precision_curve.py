@@ -1,9 +1,11 @@
 """Whether one training's losses stay where those of others are that differ by their seed: bf16 beside three in fp32.
 
-    for seed in 0 1 2; do bash launch/pretrain.sh --seed $seed --deepspeed-config ds_configs/zero1_fp32.json \\
-        --preset base --train-iters 500 --log-interval 25 --save RUNS/fp32-$seed; done
-    bash launch/pretrain.sh --seed 0 --deepspeed-config ds_configs/zero1_bf16.json \\
-        --preset base --train-iters 500 --log-interval 25 --save RUNS/bf16-0
+    flags="--preset base --global-batch-size 32 --train-iters 500 --lr-warmup-iters 50 --log-interval 25"
+    export DATA_PATH=PREFIX TOKENIZER=DIR
+    for seed in 0 1 2; do
+        bash launch/pretrain.sh $flags --deepspeed-config ds_configs/zero1_fp32.json --seed $seed --save RUNS/fp32-$seed
+    done
+    bash launch/pretrain.sh $flags --deepspeed-config ds_configs/zero1_bf16.json --seed 0 --save RUNS/bf16-0
     python -m benchmarks.precision_curve --run RUNS/bf16-0 --references RUNS/fp32-* --output benchmarks/curves/NAME
 
 Steps: (1) read the training rows of each run's metrics.jsonl, after the first, whose loss hardly depends on anything;

@@ -40,7 +40,7 @@ def test_bf16_beside_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     precision_curve.main()
 
     numbers = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
-    bf16, first, second = ([row for row in read_rows(tmp_path / name / "metrics.jsonl")][1:] for name in runs)
+    bf16, first, second = (read_rows(tmp_path / name / "metrics.jsonl")[1:] for name in runs)
     for name in ("loss", "generator_loss", "discriminator_loss"):
         expected = [
             [row["step"], min(a[name], b[name]), max(a[name], b[name]), row[name]]
