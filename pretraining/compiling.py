@@ -13,6 +13,7 @@ with what the plain layers gave, and where it differs or fails the plain layers 
 
 import os
 import shutil
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -84,28 +85,20 @@ def first_batch(longest: int, device: torch.device) -> MaskedBatch:
     return batch.to(device)
 
 
-def outputs_of(objective: nn.Module, batch: MaskedBatch) -> list[torch.Tensor]:
-    """What each network makes of the batch without dropout, [T, W] each."""
+def run_widened(module: nn.Module, *inputs: torch.Tensor | MaskedBatch) -> torch.Tensor:
+    """The module with its weights widened to fp32."""
+    weights = {name: parameter.float() for name, parameter in module.named_parameters()}
+    with torch.autocast(inputs[0].device.type, enabled=False):
+        return torch.func.functional_call(module, weights, inputs)
+
+
+def outputs_of(objective: nn.Module, batch: MaskedBatch, run: Callable = nn.Module.__call__) -> list[torch.Tensor]:
+    """What each network makes of the batch without dropout, [T, W] each. run: `run_widened` for that in fp32."""
     encoders = [module for module in objective.modules() if isinstance(module, Encoder)]
     objective.eval()
     with torch.no_grad():
-        outputs = [encoder(objective.embeddings(batch.input_ids, batch), batch).float() for encoder in encoders]
-    objective.train()
-    return outputs
-
-
-def exact_outputs(objective: nn.Module, batch: MaskedBatch) -> list[torch.Tensor]:
-    """`outputs_of` with the same weights widened to fp32."""
-
-    def widened(module: nn.Module, *inputs: torch.Tensor | MaskedBatch) -> torch.Tensor:
-        weights = {name: parameter.float() for name, parameter in module.named_parameters()}
-        return torch.func.functional_call(module, weights, inputs)
-
-    encoders = [module for module in objective.modules() if isinstance(module, Encoder)]
-    objective.eval()
-    with torch.no_grad(), torch.autocast(batch.input_ids.device.type, enabled=False):
-        embedded = widened(objective.embeddings, batch.input_ids, batch)
-        outputs = [widened(encoder, embedded, batch) for encoder in encoders]
+        embedded = run(objective.embeddings, batch.input_ids, batch)
+        outputs = [run(encoder, embedded, batch).float() for encoder in encoders]
     objective.train()
     return outputs
 
@@ -147,7 +140,7 @@ def compile_networks(objective: nn.Module, choice: Choice, precision: str, wante
     fault = None
     with torch.autocast(weight.device.type, torch.bfloat16, enabled=precision == "autocast"):
         expected = outputs_of(objective, batch)
-        exact = None if precision == "fp32" else exact_outputs(objective, batch)
+        exact = None if precision == "fp32" else outputs_of(objective, batch, run_widened)
         choice.run(objective)
         try:
             found = outputs_of(objective, batch)
