@@ -134,15 +134,15 @@ def resolve_attention(device_type: str, dtype: torch.dtype, with_dropout: bool, 
     if device_type != "cuda":
         return Choice("attention_written_out", attention_written_out, "no CPU kernel of torch is faster backward")
     half, reasons = dtype in (torch.bfloat16, torch.float16), []
-    for attention, name in (
-        (attention_varlen, "torch.nn.attention.varlen"),
-        (attention_flash_attn, "flash_attn"),
-        (attention_flash_torch, "torch's flash attention"),
-        (attention_jagged, "torch.nested"),
+    for attention, module, name in (
+        (attention_varlen, "torch.nn.attention.varlen", "torch.nn.attention.varlen"),
+        (attention_flash_attn, "flash_attn", "flash_attn"),
+        (attention_flash_torch, "torch", "torch's flash attention"),
+        (attention_jagged, "torch.nested", "torch.nested"),
     ):
         fault = "no dropout" if attention is attention_varlen and with_dropout else None
         fault = fault or (None if half or attention is attention_jagged else "half precision only")
-        fault = fault or (None if " " in name or installed(name) else "not installed")
+        fault = fault or (None if installed(module) else "not installed")
         fault = fault or fault_of_attention(attention, device_type, dtype, with_dropout, width)
         if fault is None:
             return Choice(attention.__name__, attention, "; ".join(["one kernel over cu_seqlens", *reasons]))
