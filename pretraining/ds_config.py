@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from pretraining.machine import uses_gpu
+from pretraining.machine import REPOSITORY, uses_gpu
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 # Ours: flags own these numbers (one owner per number).
 OWNED_BY_FLAGS = {
     "train_batch_size": "--global-batch-size",
