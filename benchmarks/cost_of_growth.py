@@ -123,7 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run(options, Path(folder))
-    engine_module.close_ranks()
+    engine_module.end_rank(0)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def main() -> None:
     if rank == 0:
         print(f"{HEADER}\n{row}", flush=True)
         shutil.rmtree(scratch[0])
-    engine_module.close_ranks()
+    engine_module.end_rank(0)
 
 
 if __name__ == "__main__":

@@ -262,8 +262,7 @@ def main() -> None:
         if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
             print(f"error: {error}", file=sys.stderr, flush=True)
         status = 1
-    engine_module.close_ranks()
-    sys.exit(status)
+    engine_module.end_rank(status)
 
 
 if __name__ == "__main__":

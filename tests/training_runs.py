@@ -192,7 +192,7 @@ def _call(function: Callable[..., Any], arguments: tuple, result: Path) -> None:
 
     engine.start_ranks()
     result.write_bytes(pickle.dumps(function(*arguments)))
-    engine.close_ranks()
+    engine.end_rank(0)
 
 
 def watch_steps(folder: Path, signals: dict[tuple[int, int], int] | None = None, pause_s: float = 0.0) -> None:

@@ -3,6 +3,9 @@ leaves the weights alone. Everything runs in two starts of ranks, one of one ran
 """
 
 import math
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -246,3 +249,16 @@ def test_ranks_agree(together: list[dict]) -> None:
         assert result["sums"] == {"a": [[3.0] * 3] * 2, "b": 20.0}
         assert (result["nobody"], result["somebody"]) == (False, True)
         assert "/nowhere/at/all" in result["error"]
+
+
+def test_a_rank_ends_at_once_with_its_status() -> None:
+    """Not through the end of the interpreter, where gloo's threads, which DeepSpeed keeps, sometimes abort."""
+    work = (
+        "import atexit; from pretraining.engine import end_rank, start_ranks; start_ranks()\n"
+        "atexit.register(print, 'the interpreter ends'); print('written'); end_rank(75)"
+    )
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    environment = os.environ | place | {"DS_ACCELERATOR": "cpu"}
+    command = [sys.executable, "-c", work]
+    result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (75, "written\n"), result.stderr
