@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.results import write_json
-from finetuning.squad_files import Example, SquadFile, read_json_object, read_squad
+from finetuning.squad_files import Example, SquadFile, read_squad
+from finetuning.text_files import checksum, read_object
 
 KINDS = ("factoid", "list", "yesno")
 OTHER_KINDS = ("summary",)  # have no exact answer
@@ -105,7 +106,7 @@ def read_question(item: Any, path: Path, number: int) -> Question:
 
 def read_file(path: Path) -> QuestionFile | SquadFile:
     """A file in either form; ValueError names file and question where it is broken."""
-    content, sha256 = read_json_object(path)
+    content = read_object(path, "BioASQ or SQuAD")
     if "questions" not in content:
         if "data" not in content:
             raise ValueError(f"{path} has neither 'questions' (BioASQ's form) nor 'data' (SQuAD's form)")
@@ -118,7 +119,7 @@ def read_file(path: Path) -> QuestionFile | SquadFile:
         if question.id in seen:
             raise ValueError(f"{path} has question {question.id} more than once")
         seen.add(question.id)
-    return QuestionFile(path, questions, sha256)
+    return QuestionFile(path, questions, checksum([path]))
 
 
 def question_id(example_id: str) -> str:
@@ -210,7 +211,7 @@ def read_submission(path: Path, known: dict[str, Question]) -> dict[str, Groups]
 
     Of synonyms in a submitted answer only the first counts, as BioASQ's own program has it since BioASQ 5.
     """
-    content, _ = read_json_object(path)
+    content = read_object(path, "a submission to BioASQ")
     if not isinstance(content.get("questions"), list):
         raise ValueError(f"{path} has no list 'questions': expected a submission to BioASQ")
     found: dict[str, Groups] = {}

@@ -12,14 +12,14 @@ Used by finetuning.squad and, for BioBERT's files in the same form, by finetunin
    counts as wrong in 2.0 as well.
 """
 
-import hashlib
-import json
 import re
 import string
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from finetuning.text_files import checksum, read_object
 
 NEAR = 5  # characters by which an offset may miss its answer and still mean this occurrence
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -51,31 +51,6 @@ class SquadFile:
     def has_unanswerable(self) -> bool:
         """Whether some question is said to have no answer, as in SQuAD 2.0."""
         return any(example.answers == () for example in self.examples)
-
-
-def read_json_object(path: Path, unique: bool = False) -> tuple[dict[str, Any], str]:
-    """The JSON object in `path` and the file's SHA-256; ValueError says where it is broken.
-
-    If `unique` no key may be there twice, of which json keeps the last without a word.
-    """
-
-    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        if twice:
-            raise ValueError(f"{path} has {twice[0]} more than once: keep one")
-        return dict(pairs)
-
-    data = path.read_bytes()
-    try:
-        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=each_once if unique else None)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path} line {line} is not UTF-8: convert the file to UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} line {error.lineno} is not JSON ({error.msg}): get the file again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object: expected SQuAD's or BioASQ's form")
-    return content, hashlib.sha256(data).hexdigest()
 
 
 def find_answer(context: str, offset: int, text: str) -> tuple[int, str]:
@@ -132,7 +107,7 @@ def read_paragraph(paragraph: Any, document: str, where: str) -> list[Example]:
 
 def read_squad(path: Path) -> SquadFile:
     """All examples of a file in SQuAD's form; ValueError names file and question where it is broken."""
-    content, sha256 = read_json_object(path)
+    content = read_object(path, "SQuAD")
     articles = content.get("data")
     if not isinstance(articles, list):
         raise ValueError(f"{path} has no list 'data': expected SQuAD's form")
@@ -150,7 +125,7 @@ def read_squad(path: Path) -> SquadFile:
     if twice:
         raise ValueError(f"{path} has question {twice[0]} more than once: every question needs an id of its own")
     repaired, unusable = count_repairs(content, examples)
-    return SquadFile(path, examples, sha256, repaired, unusable)
+    return SquadFile(path, examples, checksum([path]), repaired, unusable)
 
 
 def count_repairs(content: dict[str, Any], examples: list[Example]) -> tuple[int, int]:

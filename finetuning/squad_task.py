@@ -18,8 +18,8 @@ from finetuning.loop import Task
 from finetuning.results import write_json
 from finetuning.span_inputs import Answers
 from finetuning.splits import SPLITS, Benchmark, recognise
-from finetuning.squad_files import Example, SquadFile, best_threshold, read_json_object, read_squad, squad_scores
-from finetuning.text_files import hidden
+from finetuning.squad_files import Example, SquadFile, best_threshold, read_squad, squad_scores
+from finetuning.text_files import hidden, read_object
 
 METRIC = "F1"
 THRESHOLDS = {"joint": -2.75, "plain": 0.0}  # google-research/electra's, Hugging Face's
@@ -180,7 +180,7 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """Scores of --predictions, {id: text} as SQuAD's scripts read it, on --split of --data."""
     paths = find_files(options.data, needed=(options.split,))
     (file,) = read_files({"gold": paths.get("all") or paths[options.split]}).values()
-    predictions, _ = read_json_object(options.predictions, unique=True)
+    predictions = read_object(options.predictions, "SQuAD's predictions, id -> answer")
     known = {example.id for example in file.examples}
     for name, text in predictions.items():
         if name not in known:

@@ -244,7 +244,7 @@ def test_a_file_of_predictions_is_scored_as_training_scored_it(tiny_model, tmp_p
     with pytest.raises(ValueError, match="p.json answers question q99, which is not in .*dev-v2.0.json"):
         score(data, write_json(tmp_path / "p.json", {"q0": "", "q99": "x"}))
     (tmp_path / "p.json").write_text('{"q0": "", "q1": "x", "q0": "y"}')
-    with pytest.raises(ValueError, match="p.json has q0 more than once"):
+    with pytest.raises(ValueError, match="p.json has 'q0' more than once"):
         score(data, tmp_path / "p.json")
     with pytest.raises(ValueError, match="p.json, question q0: the answer is no text"):
         score(data, write_json(tmp_path / "p.json", {"q0": 3}))
