@@ -76,6 +76,10 @@ class ModelConfig:
     sampling_temperature: float = flag("Divides the generator's logits before it samples replacements.", 1.0)
 
     @property
+    def head_width(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
     def generator_hidden_size(self) -> int:
         return round(self.hidden_size * self.generator_size)
 

@@ -28,7 +28,7 @@ from pretraining import doctor_files, doctor_hosts, doctor_machine
 from pretraining.config import Config
 from pretraining.corpus.tokenizer import load_tokenizer, vocabulary_size
 from pretraining.doctor_report import PROBLEM, Row, guarded, merge_ranks, note, ok, problem, report
-from pretraining.ds_config import find_ds_config, load_ds_config, offloads_optimizer, precision, precision_of_hardware
+from pretraining.ds_config import find_ds_config, load_ds_config, precision, precision_of_hardware
 from pretraining.flags import read_arguments
 from pretraining.machine import uses_gpu
 from pretraining.ranks import map_rank_variables, refuse_partial_launch
@@ -87,7 +87,7 @@ def look_here(preflight: Preflight, own: argparse.Namespace) -> list[Row]:
     except ValueError as error:
         rows.append(problem("DeepSpeed JSON", str(error), "see ds_configs/README.md"))
     rows += doctor_machine.devices(preflight.local_rank, kind)
-    rows += doctor_machine.kernels(config.optimizer, offloads_optimizer(settings))
+    rows += doctor_machine.kernels(config, settings)
     if preflight.local_rank == 0:
         rows += doctor_machine.compilers()
     rows += guarded("launch", "start one rank per GPU on every node", lambda: look_at_launch(preflight))

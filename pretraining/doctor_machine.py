@@ -12,19 +12,20 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pretraining.attention import attention_by_sample
-from pretraining.config import OptimizerConfig
+from pretraining.config import Config
 from pretraining.doctor_report import Row, note, ok, problem
-from pretraining.ds_config import REPOSITORY, precision_of_hardware
-from pretraining.fused import kernel_table, resolve_attention
-from pretraining.machine import uses_gpu
+from pretraining.ds_config import offloads_optimizer, precision, precision_of_hardware
+from pretraining.fused import compute_dtype, kernel_table, resolve_attention
+from pretraining.machine import REPOSITORY, uses_gpu
 
 NAMES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "numpy")
 STALE_LOCK_SECONDS = 600  # compiling an operator takes a minute or two
-ATTENTION_TOLERANCE = {"cpu": 1e-5, "cuda": 2e-2}  # of values near 1, fp32 and bf16
+ATTENTION_TOLERANCE, HALF_TOLERANCE = 1e-5, 2e-2  # of values near 1, in fp32 and in bf16 or fp16
 
 
 def versions() -> list[Row]:
@@ -79,24 +80,23 @@ def devices(local_rank: int, kind: str) -> list[Row]:
     return rows
 
 
-def kernels(optimizer: OptimizerConfig, offloaded: bool) -> list[Row]:
-    """What runs for each operation, and whether attention gives what its plain reference gives on this device.
-
-    offloaded: whether the optimizer takes its steps on the CPU.
+def kernels(config: Config, settings: dict[str, Any]) -> list[Row]:
+    """What a run with these flags and this DeepSpeed JSON calls for each operation, and whether its attention gives
+    what the plain reference gives on this device.
     """
-    device = "cuda" if uses_gpu() else "cpu"
-    rows = kernel_table(device, optimizer.adam_bias_correction, optimizer=optimizer.optimizer, offloaded=offloaded)
+    device, kind, model = "cuda" if uses_gpu() else "cpu", precision(settings), config.model
+    if model.num_attention_heads < 1 or model.hidden_size % model.num_attention_heads:
+        return []  # the row of the flags says so
+    rows = kernel_table(device, config, kind, offloads_optimizer(settings))
     chosen = "; ".join(f"{row[0]}: {row[1]}" for row in rows)
-    generator = torch.Generator().manual_seed(0)
-    lengths, heads, width = (48, 32, 16), 2, 32
-    qkv = torch.randn(sum(lengths), 3, heads, width, generator=generator)
+    dtype, generator = compute_dtype(kind), torch.Generator().manual_seed(0)
+    lengths, heads = (48, 32, 16), 2
+    qkv = torch.randn(sum(lengths), 3, heads, model.head_width, generator=generator).to(dtype)
     boundaries = torch.tensor([0, 48, 80, 96], dtype=torch.int32)
-    expected = attention_by_sample(qkv, lengths, boundaries, 0.0)
-    kind = torch.bfloat16 if device == "cuda" and precision_of_hardware() == "bf16" else torch.float16
-    given = qkv.to(device, kind) if device == "cuda" else qkv
-    found = resolve_attention(device, given.dtype, False).run(given, lengths, boundaries.to(device), 0.0).float().cpu()
-    distance = float((found - expected).abs().max())
-    if distance > ATTENTION_TOLERANCE[device]:
+    expected = attention_by_sample(qkv.float(), lengths, boundaries, 0.0)
+    run = resolve_attention(device, dtype, model.attention_dropout > 0, model.head_width).run
+    distance = float((run(qkv.to(device), lengths, boundaries.to(device), 0.0).float().cpu() - expected).abs().max())
+    if not distance <= (ATTENTION_TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE):  # NaN is none
         seen = f"attention differs from its reference by {distance:.1e}"
         return [problem("kernels", seen, "the driver or the torch build is broken: reinstall torch for this GPU")]
     return [ok("kernels", f"{chosen}; attention equals its reference to {distance:.0e}")]

@@ -28,6 +28,7 @@ from pretraining.attention import (
     attention_varlen,
     attention_written_out,
 )
+from pretraining.config import Config
 from pretraining.softmax import VOCABULARY_MULTIPLE
 
 
@@ -216,30 +217,22 @@ def nvidia_apex() -> tuple[bool, str]:
         return True, "version unknown"
 
 
-def kernel_table(
-    device_type: str,
-    bias_correction: bool,
-    dtype: torch.dtype = torch.bfloat16,
-    attention_dropout: float = 0.1,
-    optimizer: str = "adam",
-    offloaded: bool = False,
-    head_width: int = 64,
-) -> list[tuple[str, str, str]]:
-    """Rows (operation, what runs, why) for the start of a run.
+def kernel_table(device_type: str, config: Config, precision: str, offloaded: bool) -> list[tuple[str, str, str]]:
+    """Rows (operation, what runs, why) for the start of a run of this configuration.
 
-    bias_correction: Adam's. optimizer: --optimizer's. offloaded: whether the DeepSpeed JSON takes a GPU's steps on the
-    CPU. head_width: the main network's.
+    precision: of its DeepSpeed JSON. offloaded: whether the JSON takes a GPU's steps on the CPU.
     """
-    attention = resolve_attention(device_type, dtype, attention_dropout > 0, head_width)
+    dtype, optimizer, dropout = compute_dtype(precision), config.optimizer, config.model.attention_dropout
+    attention = resolve_attention(device_type, dtype, dropout > 0, config.model.head_width)
     layer_norm = resolve_layer_norm(device_type, dtype)
     on_cpu, multiple = device_type == "cpu", VOCABULARY_MULTIPLE[device_type]
     vocabulary = "as it is", "padded it is slower (benchmarks/NOTES.md)"
     if multiple > 1:
         vocabulary = f"padded to {multiple}", "for tensor cores; nobody can draw the added ids"
-    corrected = "with" if bias_correction else "no"
+    corrected = "with" if optimizer.adam_bias_correction else "no"
     why = f"{corrected} bias correction, at every ZeRO stage; torch's cannot leave it out, apex's is the same kernel"
     steps = "DeepSpeed FusedAdam", why
-    if optimizer == "lamb":
+    if optimizer.optimizer == "lamb":
         steps = "Lamb", "ours, on whole fp32 tensors"
     elif offloaded and not on_cpu:
         steps = "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it"

@@ -22,7 +22,7 @@ from pretraining.config import Config, batch_arithmetic, require
 from pretraining.corpus.tokenizer import load_tokenizer, vocabulary_size
 from pretraining.ds_config import find_ds_config, load_ds_config, offloads_optimizer, precision, zero_stage
 from pretraining.flags import read_arguments
-from pretraining.fused import Choice, compute_dtype, kernel_table
+from pretraining.fused import Choice, kernel_table
 from pretraining.machine import uses_gpu
 from pretraining.plan_memory import activation_bytes, count_parameters, group_sizes, meta_objective, state_bytes
 from pretraining.plan_report import GIB, Plan, describe_plan, plot_scaling
@@ -55,12 +55,7 @@ def describe_run(
     optimizer, device = config.optimizer, "cuda" if uses_gpu() else "cpu"
     tokens = optimizer.train_iters * optimizer.global_batch_size * config.data.seq_length
     work = tokens * training_flops_per_token(config, vocab_size, config.data.seq_length)
-    dtype = compute_dtype(precision(merged))
-    dropout, offloaded = config.model.attention_dropout, offloads_optimizer(merged)
-    head_width = config.model.hidden_size // config.model.num_attention_heads
-    kernels = kernel_table(
-        device, optimizer.adam_bias_correction, dtype, dropout, optimizer.optimizer, offloaded, head_width
-    )
+    kernels = kernel_table(device, config, precision(merged), offloads_optimizer(merged))
     compiled = compiled or resolve_compile(config.run.compile, device, zero_stage(merged))
     kernels.insert(-1, ("compile", compiled.name, compiled.why))
     states = state_bytes(group_sizes(objective), merged, world_size)

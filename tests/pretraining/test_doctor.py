@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 
 from pretraining import doctor_files, doctor_hosts, doctor_machine
-from pretraining.config import OptimizerConfig
 from pretraining.corpus.indexed import corpus_path
 from pretraining.doctor import Preflight, build_parser, look_at_launch, look_here, save_is_shared
 from pretraining.doctor_report import OK, PROBLEM, Row, guarded, merge_ranks, ok, problem, report
@@ -99,13 +98,23 @@ def test_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor_machine.resolve_attention("cpu", torch.float32, False)
     broken = real._replace(run=lambda *given: 1.01 * real.run(*given))
     monkeypatch.setattr(doctor_machine, "resolve_attention", lambda *given: broken)
-    assert problems(doctor_machine.kernels(OptimizerConfig(), offloaded=False)) == ["kernels"]
+    assert problems(doctor_machine.kernels(tiny_config(), {})) == ["kernels"]
 
 
-def test_the_optimizer_that_will_run_is_named() -> None:
-    lamb = doctor_machine.kernels(OptimizerConfig(optimizer="lamb"), offloaded=False)[0].seen
+def test_the_kernels_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    lamb = doctor_machine.kernels(tiny_config(optimizer="lamb"), {})[0].seen
     assert "optimizer: Lamb" in lamb and "FusedAdam" not in lamb
-    assert "optimizer: DeepSpeed FusedAdam" in doctor_machine.kernels(OptimizerConfig(), offloaded=False)[0].seen
+    assert "optimizer: DeepSpeed FusedAdam" in doctor_machine.kernels(tiny_config(), {})[0].seen
+    asked, real = [], doctor_machine.resolve_attention
+    monkeypatch.setattr(doctor_machine, "resolve_attention", lambda *given: asked.append(given) or real(*given))
+    config = tiny_config(hidden_size=96, num_attention_heads=2, attention_dropout=0.1)
+    assert problems(doctor_machine.kernels(config, {"bf16": {"enabled": True}})) == []
+    assert asked == [("cpu", torch.bfloat16, True, 48)]
+
+
+def test_heads_that_do_not_divide_the_width_are_left_to_the_flags() -> None:
+    for heads in (0, 7):
+        assert doctor_machine.kernels(tiny_config(num_attention_heads=heads), {}) == []
 
 
 @pytest.mark.parametrize("missing", ["compiler", "ninja"])
@@ -226,7 +235,7 @@ def test_rank_zero_that_nobody_hears_of() -> None:
     began = time.monotonic()
     with pytest.raises(ValueError, match=f"cannot reach rank 0 at 127.0.0.1:{port}: Connection refused"):
         doctor_hosts.open_store(place, 1)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # a second, on a busy machine a few; torch's own patience is minutes
 
 
 def test_a_pair_that_cannot_talk_is_named() -> None:

@@ -25,6 +25,7 @@ from pretraining.fused import (
     nvidia_apex,
     resolve_attention,
 )
+from tests.tiny import tiny_config
 
 LENGTHS = (1, 37, 5, 128, 2)
 
@@ -148,14 +149,15 @@ def test_the_choice_is_named_in_the_table(without_self_tests: None) -> None:
     if not installed("flash_attn"):
         assert resolve_attention("cuda", torch.bfloat16, True).run is attention_flash_torch
     for device in ("cpu", "cuda"):
-        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, True, torch.float32)}
+        config = tiny_config(adam_bias_correction=True, attention_dropout=0.1)
+        rows = {name: (chosen, why) for name, chosen, why in kernel_table(device, config, "fp32", False)}
         assert rows["attention"][0] == resolve_attention(device, torch.float32, True).name
         assert rows["optimizer"][1].startswith("with bias correction")
         assert all(chosen and why for chosen, why in rows.values())
-    assert kernel_table("cpu", bias_correction=False)[-1][2].startswith("no bias correction")
-    assert kernel_table("cpu", False, optimizer="lamb")[-1][:2] == ("optimizer", "Lamb")
-    assert kernel_table("cuda", False, offloaded=True)[-1][:2] == ("optimizer", "DeepSpeed CPUAdam")
-    assert kernel_table("cpu", False, offloaded=True)[-1][:2] == ("optimizer", "DeepSpeed FusedAdam")  # engine.py
+    assert kernel_table("cpu", tiny_config(), "fp32", False)[-1][2].startswith("no bias correction")
+    assert kernel_table("cpu", tiny_config(optimizer="lamb"), "fp32", False)[-1][:2] == ("optimizer", "Lamb")
+    assert kernel_table("cuda", tiny_config(), "bf16", True)[-1][:2] == ("optimizer", "DeepSpeed CPUAdam")
+    assert kernel_table("cpu", tiny_config(), "bf16", True)[-1][:2] == ("optimizer", "DeepSpeed FusedAdam")  # engine.py
 
 
 def test_a_kernel_that_fails_or_differs_is_not_used() -> None:
