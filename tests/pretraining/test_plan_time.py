@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -134,18 +135,31 @@ def test_the_command_ends_a_mistake_with_one_sentence() -> None:
 
 @pytest.mark.slow  # not for its seconds: its clock wants a machine without other tests
 def test_time_is_that_of_a_measured_run(tmp_path: Path) -> None:
-    """A training on one CPU rank: seconds from its 20th to its 120th step, as planned from its own log."""
+    """A training on one CPU rank: seconds from its 20th to its 120th step, as planned from its own log.
+
+    A pause of the machine is in the seconds and hardly in the log's medians: what is off is measured twice again.
+    """
     corpus = make_corpus(tmp_path, documents=100)
-    flags = flags_of(corpus, tmp_path / "run", train_iters=120, log_interval=10, eval_iters=0, deepspeed_config=FP32)
-    train(tmp_path / "out", 1, flags)
-    rows = {row["step"]: row for row in read_rows(tmp_path / "run" / "metrics.jsonl")}
-    took = rows[120]["seconds"] - rows[20]["seconds"]
-    common = ["--measured-run", str(tmp_path / "run"), "--tokenizer", str(corpus[1])]
-    plan, _ = make_plan(
-        ["--model", "tiny", "--deepspeed-config", FP32, *common, "--seq-length", "32", "--global-batch-size", "8"]
-    )
-    assert 100 * plan.step(1).total == pytest.approx(took, rel=0.15)
-    assert 5 < plan.length < 32  # short documents: the samples are not full
+
+    def planned_over_taken(number: int) -> float:
+        run = tmp_path / f"run {number}"
+        flags = flags_of(corpus, run, train_iters=120, log_interval=10, eval_iters=0, deepspeed_config=FP32)
+        train(tmp_path / f"out {number}", 1, flags)
+        rows = {row["step"]: row for row in read_rows(run / "metrics.jsonl")}
+        common = ["--measured-run", str(run), "--tokenizer", str(corpus[1]), "--deepspeed-config", FP32]
+        plan, _ = make_plan(["--model", "tiny", *common, "--seq-length", "32", "--global-batch-size", "8"])
+        assert 5 < plan.length < 32  # short documents: the samples are not full
+        return 100 * plan.step(1).total / (rows[120]["seconds"] - rows[20]["seconds"])
+
+    assert_near_one(planned_over_taken)
+
+
+def assert_near_one(planned_over_taken: Callable[[int], float]) -> None:
+    """Within 15 %, at once or by the median of three measurements."""
+    ratios = [planned_over_taken(0)]
+    if ratios[0] != pytest.approx(1, abs=0.15):
+        ratios += [planned_over_taken(number) for number in (1, 2)]
+    assert statistics.median(ratios) == pytest.approx(1, abs=0.15), ratios
 
 
 def on_one_core_by_its_clock() -> None:
@@ -197,7 +211,4 @@ def test_a_measured_run_predicts_others(tmp_path: Path, changed: str) -> None:
         known = ["--measured-run", str(measured), "--tokenizer", str(corpus[1])]
         return make_plan(["--model", "tiny", *known, *typed])[0].step(1).total / took
 
-    ratios = [planned_over_taken(0)]
-    if ratios[0] != pytest.approx(1, abs=0.15):
-        ratios += [planned_over_taken(pair) for pair in (1, 2)]
-    assert statistics.median(ratios) == pytest.approx(1, abs=0.15), ratios
+    assert_near_one(planned_over_taken)
