@@ -200,6 +200,23 @@ def own_types(benchmark: Benchmark) -> dict[str, str]:
     return {kind: next(iter(own)) for kind, own in names.items() if len(own) == 1 and kind != UNTYPED}
 
 
+def learned_types(files: dict[str, TaggedFile], learned: tuple[str, ...]) -> list[str]:
+    """The types of entity in the splits to train on, sorted."""
+    return sorted({name for split in learned if split in files for name in files[split].entity_counts()})
+
+
+def note_unknown_types(files: dict[str, TaggedFile], learned: tuple[str, ...]) -> None:
+    """Note in each split the entities of types that the splits to train on lack: no model can predict them."""
+    known = learned_types(files, learned)
+    for file in files.values():
+        for name, count in file.entity_counts().items():
+            if name not in known:
+                file.notes.append(
+                    f"{count} entities are of type {name}, which is not in {' or '.join(learned)}: they count as gold "
+                    "that is missed"
+                )
+
+
 def record(file: TaggedFile) -> dict[str, Any]:
     """What results.json says of one split."""
     return {

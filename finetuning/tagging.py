@@ -94,16 +94,21 @@ def make_network(model: str, labels: list[str], config: FinetuneConfig) -> nn.Mo
 
 
 def tagging_task(
-    files: dict[str, TaggedFile], model: str, config: FinetuneConfig, benchmark: str = "", token_level: bool = False
+    files: dict[str, TaggedFile],
+    model: str,
+    config: FinetuneConfig,
+    benchmark: str = "",
+    token_level: bool = False,
+    learned: tuple[str, ...] = ("train",),
 ) -> Task:
     """The Task of tagging these splits (IOB2) with the encoder `model`, a folder or a hub name.
 
-    The labels are those of the train split. With `token_level` they are the bare classes, and the metric is the
+    The labels are those of the splits `learned`. With `token_level` they are the bare classes, and the metric is the
     macro-F1 over words.
     """
     settings = encoder.load_config(model)
     tokenizer = encoder.load_tokenizer(model, settings)
-    types = sorted(files["train"].entity_counts())
+    types = entity_files.learned_types(files, learned)
     labels = ["O", *(f"{prefix}-{name}" for name in types for prefix in ("I" if token_level else "BI"))]
     label_ids = {label: i for i, label in enumerate(labels)}
     if token_level:
@@ -194,18 +199,6 @@ def read_variant(benchmark: Benchmark, options: Namespace) -> tuple[dict[str, Ta
     return files, replace(variant, rename={**rename, **{name: rename.get(kind, kind) for name, kind in merged.items()}})
 
 
-def unknown_types(files: dict[str, TaggedFile]) -> None:
-    """Note in each split the entities of types that train lacks: no model can predict them."""
-    known = files["train"].entity_counts()
-    for file in files.values():
-        for name, count in file.entity_counts().items():
-            if name not in known:
-                file.notes.append(
-                    f"{count} entities are of type {name}, which the train split has none of: they count as gold "
-                    "that is missed"
-                )
-
-
 def add_flags(parser: ArgumentParser) -> None:
     """The flags that only entity benchmarks have."""
     parser.add_argument(
@@ -223,11 +216,12 @@ def add_flags(parser: ArgumentParser) -> None:
 def prepare(benchmark: Benchmark, options: Namespace, config: FinetuneConfig, token_level: bool = False) -> Prepared:
     """Read, check and turn into inputs as the flags say."""
     files, variant = read_variant(benchmark, options)
-    unknown_types(files)
+    learned = ("train", "dev") if options.train_on_dev else ("train",)
+    entity_files.note_unknown_types(files, learned)
     for split, file in files.items():
         for note in file.notes:
             say(f"{split} ({file.path.name}): {note}")
-    task = tagging_task(files, options.model, config, benchmark.name, token_level)
+    task = tagging_task(files, options.model, config, benchmark.name, token_level, learned)
     return Prepared(
         variant=variant,
         tasks=[task],

@@ -120,18 +120,34 @@ def test_a_label_only_in_test_is_said_and_missed(tiny_model, tmp_path, capsys):
     text = (data / "test.tsv").read_text()
     (data / "test.tsv").write_text(text.replace("B-Disease", "B-Species").replace("I-Disease", "I-Species"))
     results, seed, _ = run(ner, tiny_model, data, tmp_path / "out")
-    assert (
-        "test (test.tsv): 4 entities are of type Species, which the train split has none of" in capsys.readouterr().out
-    )
+    assert "test (test.tsv): 4 entities are of type Species, which is not in train:" in capsys.readouterr().out
     assert seed["test"]["types"]["Species"]["entities"] == 4
     assert seed["test"]["types"]["Species"]["recall"] == 0.0
     assert seed["test"]["entities"] == 12
 
 
+def test_a_label_only_in_dev_is_learned_where_dev_is_trained_on(tiny_model, tmp_path, capsys):
+    data = write_benchmark(tmp_path / "data", "iob")
+    text = (data / "devel.tsv").read_text()
+    (data / "devel.tsv").write_text(text.replace("B-Disease", "B-Species").replace("I-Disease", "I-Species"))
+    run(ner, tiny_model, data, tmp_path / "train")
+    assert "entities are of type Species, which is not in train:" in capsys.readouterr().out
+    _, seed, _ = run(ner, tiny_model, data, tmp_path / "both", "--train-on-dev")
+    assert "Species" not in capsys.readouterr().out
+    model = json.loads(next((tmp_path / "both").rglob("task.json")).read_text())
+    assert model["labels"][-2:] == ["B-Species", "I-Species"]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_notes_on_the_files_are_said_by_the_first_rank_alone(tiny_model, tmp_path, capsys, monkeypatch, rank):
     monkeypatch.setattr(ranks, "rank", lambda: rank)
-    flags = {"tag_scheme": None, "train_split": None, "merge_types": False, "nonstandard_split": True}
+    flags = {
+        "tag_scheme": None,
+        "train_split": None,
+        "merge_types": False,
+        "nonstandard_split": True,
+        "train_on_dev": False,
+    }
     options = Namespace(data=write_pubtator(tmp_path / "data"), model=str(tiny_model), **flags)
     ner.BENCHMARK.prepare(ner.BENCHMARK, options, FinetuneConfig())
     assert capsys.readouterr().out.count("entities cannot be tagged") == (3 if rank == 0 else 0)
