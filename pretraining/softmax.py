@@ -115,7 +115,7 @@ def draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
 
     weights [M, whole blocks] not negative, uniforms float64 [M] in [0, 1) -> ids int64 [M].
     """
-    blocks = weights.view(len(weights), -1, SAMPLING_BLOCK)
+    blocks = weights.unflatten(1, (-1, SAMPLING_BLOCK))
     rows = SUMMED_ROWS if weights.device.type == "cpu" else max(len(weights), 1)
     block_sums = torch.cat([part.sum(-1, dtype=torch.float64) for part in blocks.split(rows)])
     block_ends = block_sums.cumsum(-1)

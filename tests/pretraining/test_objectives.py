@@ -15,7 +15,7 @@ from pretraining.data import Samples
 from pretraining.metrics import HISTOGRAM_BINS, add_sums
 from pretraining.objectives import OBJECTIVES, build_objective
 from pretraining.softmax import VOCABULARY_MULTIPLE
-from tests.tiny import VOCAB_SIZE, make_corpus, micro_batches, open_samples, tiny_config
+from tests.tiny import VOCAB_SIZE, make_corpus, micro_batches, open_samples, tiny_config, write_corpus
 
 CLS, SEP, MASK = 2, 3, 4
 # Two samples of four: [CLS] 5 6 [SEP] and [CLS] 7 6 [SEP]. Masked: the 5 and the last 6 (as [MASK]), and the 7
@@ -233,6 +233,24 @@ def test_micro_batches_add_up_to_the_loss_and_gradient_of_one_batch(
             assert torch.allclose(parts_gradients[name], gradient, rtol=1e-9, atol=1e-12 * gradient.abs().max()), name
         for name, value in whole_sums.items():
             assert torch.allclose(sums[name], value, rtol=1e-12), name
+
+
+@pytest.mark.parametrize("multiple", [1, 128])
+@pytest.mark.parametrize("objective_name", sorted(OBJECTIVES))
+def test_a_micro_batch_without_a_word_to_mask_is_no_error(
+    objective_name: str, multiple: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Corpora of other tools (--adopt) may hold samples of special tokens alone, which are never masked."""
+    monkeypatch.setitem(VOCABULARY_MULTIPLE, "cpu", multiple)
+    config = tiny_config(*write_corpus(tmp_path, [[[MASK]], [[SEP, SEP]]]), split="1,0,0", objective=objective_name)
+    (batch,) = micro_batches(open_samples(config), 2, 2)
+    assert len(batch.masked_positions) == 0
+    objective = double_objective(config)
+    loss, sums = objective(batch)
+    loss.backward()
+    assert sums["masked"] == sums["generator_loss"] == 0 and loss.isfinite()
+    assert (loss > 0) == (objective_name == "electra")  # the discriminator has all of the text
+    assert all(gradient.isfinite().all() for gradient in gradients(objective).values())
 
 
 @pytest.mark.parametrize("objective_name", sorted(OBJECTIVES))
