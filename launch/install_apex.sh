@@ -18,11 +18,18 @@ fail() {
 }
 
 [[ -x "$(command -v "$python")" ]] || fail "there is no $python; run bash launch/environment.sh first, or set PYTHON"
+python="$(command -v "$python")"
+[[ $python == /* ]] || python="$PWD/$python" # the imports below are tried in another folder
+# torch first: the extensions need its libraries, which no search path names.
+imports='import torch, fused_layer_norm_cuda; from apex.normalization.fused_layer_norm import fused_layer_norm_affine'
+extensions_load() { (cd "$root" && "$python" -c "$imports"); } # not in the sources, whose folder would be imported
 verdict="$(PYTHONPATH="$root" "$python" -c 'from pretraining.fused import nvidia_apex; print(nvidia_apex()[1])')" ||
     fail "$python has no torch; run bash launch/environment.sh first"
 case $verdict in
     *Pyramid*) fail "$verdict" ;;
     version*)
+        extensions_load ||
+            fail "the CUDA extensions of the installed apex do not load; $python -m pip uninstall apex, and try again"
         echo "NVIDIA's apex is installed already, $verdict"
         exit 0
         ;;
@@ -45,8 +52,5 @@ fi
 echo "building apex $(git -C "$sources/apex" rev-parse --short HEAD) for CUDA $wanted; this takes minutes" >&2
 APEX_CPP_EXT=1 APEX_CUDA_EXT=1 "$python" -m pip install --no-build-isolation --no-deps "$sources/apex" ||
     fail "apex did not build; the messages above say why (MAX_JOBS=4 needs less memory)"
-cd "$root" # not the sources, whose folder apex would be imported instead
-# torch first: the extensions need its libraries, which no search path names.
-imports='import torch, fused_layer_norm_cuda; from apex.normalization.fused_layer_norm import fused_layer_norm_affine'
-"$python" -c "$imports" || fail "apex was installed without its CUDA extensions"
+extensions_load || fail "apex was installed without its CUDA extensions"
 echo "NVIDIA's apex is installed; a run uses its LayerNorm where a self-test finds it equal and faster"
