@@ -61,7 +61,7 @@ def resolve_compile(wanted: str, device_type: str, stage: int) -> Choice:
         fault = "--compile off"
     if fault:
         return Choice(OFF, plain_layers, fault)
-    return Choice(ON, compile_layers, "layers behind attention, one graph a network; the lookup stays outside")
+    return Choice(ON, compile_layers, "layers behind attention with their dropout and LayerNorm, one graph a network")
 
 
 def first_batch(longest: int, device: torch.device) -> MaskedBatch:

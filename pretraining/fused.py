@@ -224,7 +224,7 @@ def kernel_table(device_type: str, config: Config, precision: str, offloaded: bo
     """
     dtype, optimizer, dropout = compute_dtype(precision), config.optimizer, config.model.attention_dropout
     attention = resolve_attention(device_type, dtype, dropout > 0, config.model.head_width)
-    layer_norm = resolve_layer_norm(device_type, dtype)
+    layer_norm = resolve_layer_norm(device_type, torch.float32 if precision == "autocast" else dtype)
     on_cpu, multiple = device_type == "cpu", VOCABULARY_MULTIPLE[device_type]
     vocabulary = "as it is", "padded it is slower (benchmarks/NOTES.md)"
     if multiple > 1:
@@ -233,7 +233,7 @@ def kernel_table(device_type: str, config: Config, precision: str, offloaded: bo
     why = f"{corrected} bias correction, at every ZeRO stage; torch's cannot leave it out, apex's is the same kernel"
     steps = "DeepSpeed FusedAdam", why
     if optimizer.optimizer == "lamb":
-        steps = "Lamb", "ours, on whole fp32 tensors"
+        steps = "Lamb", "ours, on whole fp32 tensors; apex's has not been tried (benchmarks/NOTES.md)"
     elif offloaded and not on_cpu:
         steps = "DeepSpeed CPUAdam", "the DeepSpeed JSON offloads it"
     return [

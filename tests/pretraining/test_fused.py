@@ -19,6 +19,7 @@ from pretraining.attention import (
 )
 from pretraining.dropout import dropout
 from pretraining.fused import (
+    Choice,
     fault_of_attention,
     installed,
     kernel_table,
@@ -158,6 +159,18 @@ def test_the_choice_is_named_in_the_table(without_self_tests: None) -> None:
     assert kernel_table("cpu", tiny_config(optimizer="lamb"), "fp32", False)[-1][:2] == ("optimizer", "Lamb")
     assert kernel_table("cuda", tiny_config(), "bf16", True)[-1][:2] == ("optimizer", "DeepSpeed CPUAdam")
     assert kernel_table("cpu", tiny_config(), "bf16", True)[-1][:2] == ("optimizer", "DeepSpeed FusedAdam")  # engine.py
+
+
+def test_the_table_s_layer_norm_is_that_of_weights(without_self_tests: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast they stay fp32, whatever products are in: model.py asks for the weights' type."""
+    monkeypatch.setattr(fused, "resolve_layer_norm", lambda _, dtype: Choice(str(dtype), torch.nn.LayerNorm, "why"))
+    names = {
+        precision: dict(row[:2] for row in kernel_table("cuda", tiny_config(), precision, False))["LayerNorm"]
+        for precision in ("fp32", "autocast", "bf16", "fp16")
+    }
+    assert names == {
+        "fp32": "torch.float32", "autocast": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16",
+    }  # fmt: skip
 
 
 def test_a_kernel_that_fails_or_differs_is_not_used() -> None:
