@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.pretraining_speed_data import VOCABULARY, loader_rate, open_text, steps
+from benchmarks.pretraining_speed_data import VOCABULARY, fault_of_flags, loader_rate, open_text, steps
 from benchmarks.pretraining_speed_machine import StepMemory, clock_of, describe_machine
 from benchmarks.pretraining_speed_ways import Setting, Variant, Way, check_finite, make_way, run_step
 from pretraining.allocator import keep_freed_memory
@@ -267,9 +267,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--micro-batch", nargs="+", type=int, default=(8, 16, 32), help="Likewise (default: 8 16 32).")
     add("--output", type=Path, help="JSON file for all measurements.")
     options = parser.parse_args(arguments)
-    for micro in (options.our_micro_batch, *(() if options.no_peers else options.micro_batch)):
-        if micro < 1 or options.batch_size % micro:
-            parser.error(f"--batch-size {options.batch_size} is not a multiple of the micro-batch {micro}")
+    if fault := fault_of_flags(options):
+        parser.error(fault)
     return options
 
 

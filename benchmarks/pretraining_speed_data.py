@@ -7,6 +7,7 @@ samples with the trainer's own sample map; (3) `steps` deals, masks and tensors 
 `loader_rate` times that alone.
 """
 
+import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pretraining.batch import MaskedBatch
+from pretraining.config import Config
 from pretraining.corpus.indexed import CorpusWriter, IndexedCorpus
 from pretraining.data import Samples, global_batch
 from pretraining.sample_map import SPECIALS_PER_SAMPLE, build_sample_map, open_sample_map
@@ -28,6 +30,24 @@ SENTENCE_LENGTH = 25  # word pieces
 DOCUMENTS = 4000
 LOADER_STEPS, LOADER_PASSES = 30, 3
 SPECIAL = SimpleNamespace(pad=0, unk=1, cls=2, sep=3, mask=4)
+
+
+def fault_of_flags(options: argparse.Namespace) -> str | None:
+    """Which flag of benchmarks/pretraining_speed.py asks for what cannot be measured; None where none does."""
+    longest = Config().model.max_position_embeddings
+    if not 5 <= options.length <= longest:
+        return f"--length {options.length} is outside 5 to {longest}, the rows of the position table"
+    if options.vocab_size < SPECIAL.mask + 2:
+        return f"--vocab-size {options.vocab_size} leaves no word piece behind the special ones: give a larger one"
+    for name, value in (("rounds", options.rounds), ("batch-size", options.batch_size)):
+        if value < 1:
+            return f"--{name} is {value}; give a number above 0"
+    for micro in (options.our_micro_batch, *(() if options.no_peers else options.micro_batch)):
+        if micro < 1 or options.batch_size % micro:
+            return f"--batch-size {options.batch_size} is not a multiple of the micro-batch {micro}"
+    if options.output and (options.output.is_dir() or not options.output.parent.is_dir()):
+        return f"--output {options.output} cannot be written: give a file in a folder that is there"
+    return None
 
 
 def made_up_lengths(documents: int, seed: int = 0) -> np.ndarray:

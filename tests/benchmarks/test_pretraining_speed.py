@@ -193,6 +193,12 @@ def test_the_machine_is_measured() -> None:
     [
         (["--batch-size", "6", "--our-micro-batch", "4"], "not a multiple of the micro-batch 4"),
         (["--corpus", "/nowhere/corpus"], "/nowhere/corpus"),
+        (["--length", "3"], "--length 3 is outside 5 to 512"),
+        (["--length", "513"], "--length 513 is outside 5 to 512"),
+        (["--rounds", "0"], "--rounds is 0; give a number above 0"),
+        (["--batch-size", "0"], "--batch-size is 0; give a number above 0"),
+        (["--vocab-size", "5"], "--vocab-size 5 leaves no word piece"),
+        (["--output", "/nowhere/out.json"], "--output /nowhere/out.json cannot be written"),
     ],
 )
 def test_mistakes_are_named(flags: list[str], words: str, capsys: pytest.CaptureFixture) -> None:
