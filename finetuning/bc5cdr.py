@@ -44,6 +44,7 @@ PUBMEDBERT = "BLURB, arXiv:2007.15779"
 BIOELECTRA = "BLURB, BioNLP 2021"
 LINKBERT = "BLURB, arXiv:2203.15827"
 ELECTRAMED = "arXiv:2104.09585"
+BIOM = "BLURB, github.com/salrowili/BioM-Transformers, one run"
 
 PUBLISHED_CHEMICALS = (
     ("BioBERT", 92.85, PUBMEDBERT),
@@ -52,6 +53,7 @@ PUBLISHED_CHEMICALS = (
     ("BioLinkBERT-base", 93.75, LINKBERT),
     ("BioLinkBERT-large", 94.04, LINKBERT),
 )
+    ("BioM-ELECTRA-base", 93.22, BIOM),
 PUBLISHED_DISEASES = (
     ("BioBERT", 84.70, PUBMEDBERT),
     ("PubMedBERT", 85.62, PUBMEDBERT),
@@ -59,6 +61,7 @@ PUBLISHED_DISEASES = (
     ("BioLinkBERT-base", 86.10, LINKBERT),
     ("BioLinkBERT-large", 86.39, LINKBERT),
 )
+    ("BioM-ELECTRA-base", 85.21, BIOM),
 
 
 def one_type(kind: str, counts: tuple[int, int, int], published: tuple) -> tuple[Variant, Variant]:
