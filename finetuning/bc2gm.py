@@ -25,6 +25,7 @@ from finetuning.tags import UNTYPED
 
 PUBMEDBERT = "BLURB, arXiv:2007.15779"
 LINKBERT = "BLURB, arXiv:2203.15827"
+BIOM = "BLURB, github.com/salrowili/BioM-Transformers, one run"
 
 BENCHMARK = Benchmark(
     name="BC2GM",
@@ -38,6 +39,7 @@ BENCHMARK = Benchmark(
                 ("PubMedBERT", 84.52, PUBMEDBERT),
                 ("BioLinkBERT-base", 84.90, LINKBERT),
                 ("BioLinkBERT-large", 85.18, LINKBERT),
+                ("BioM-ELECTRA-base", 84.14, BIOM),
             ),
         ),
     ),

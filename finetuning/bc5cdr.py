@@ -12,7 +12,8 @@ Files, read as they are distributed:
   types, one or both;
 - data/ner/bc5cdr of github.com/allenai/scibert: train.txt, dev.txt, test.txt; both types merged into one, as
   ELECTRAMed used them. Neighbouring mentions of one word each are one entity there: so there are fewer;
-- "recut" are the same abstracts as ELECTRAMed's repository has them, a few sentences cut in two;
+- "recut" are the same abstracts as ELECTRAMed's repository (github.com/gmpoli/electramed) has them, a few sentences cut
+  in two, in two columns: only mentions of several words begin with a B, so add --tag-scheme IOB1;
 - BioCreative's own CDR_{Training,Development,Test}Set.PubTator.txt: sentences and words are then cut here.
 
 | variant                            | sentences train / dev / test | entities train / dev / test                   |
@@ -43,6 +44,7 @@ DISEASES = (4182, 4246, 4424)
 PUBMEDBERT = "BLURB, arXiv:2007.15779"
 BIOELECTRA = "BLURB, BioNLP 2021"
 LINKBERT = "BLURB, arXiv:2203.15827"
+BIOM = "BLURB, github.com/salrowili/BioM-Transformers, one run"
 ELECTRAMED = "arXiv:2104.09585"
 
 PUBLISHED_CHEMICALS = (
@@ -51,6 +53,7 @@ PUBLISHED_CHEMICALS = (
     ("BioELECTRA", 93.60, BIOELECTRA),
     ("BioLinkBERT-base", 93.75, LINKBERT),
     ("BioLinkBERT-large", 94.04, LINKBERT),
+    ("BioM-ELECTRA-base", 93.22, BIOM),
 )
 PUBLISHED_DISEASES = (
     ("BioBERT", 84.70, PUBMEDBERT),
@@ -58,6 +61,7 @@ PUBLISHED_DISEASES = (
     ("BioELECTRA", 85.84, BIOELECTRA),
     ("BioLinkBERT-base", 86.10, LINKBERT),
     ("BioLinkBERT-large", 86.39, LINKBERT),
+    ("BioM-ELECTRA-base", 85.21, BIOM),
 )
 
 

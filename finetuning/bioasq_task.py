@@ -226,6 +226,8 @@ def score_file(benchmark: Benchmark, options: Namespace) -> dict[str, Any]:
     """BioASQ's scores of --predictions, a submission in BioASQ's form, on the golden files."""
     if kind_is_ready_made(options):
         return texts.score_file(benchmark, options, bioasq_yesno.CORPUS)
+    if options.split != "test":
+        raise ValueError(f"--split {options.split}: golden files are a test set; name other ones with --test")
     kind = options.question_type
     test = read_question_set(paths_of(options), options.edition, kind)
     recognise(benchmark, sizes_of(test, kind), options.data, options.nonstandard_split)

@@ -40,17 +40,18 @@ BENCHMARK = Benchmark(
             "ChemProt (BLURB)",
             {"pairs": (18035, 11268, 15745), "positive pairs": (4112, 2408, 3430)},
             published=(
+                ("BioBERT", 76.14, "BLURB, arXiv:2007.15779"),
                 ("PubMedBERT", 77.24, "BLURB, arXiv:2007.15779"),
                 ("BioLinkBERT-base", 77.57, "BLURB, arXiv:2203.15827"),
                 ("BioLinkBERT-large", 79.98, "BLURB, arXiv:2203.15827"),
-                ("BioM-ELECTRA-base", 78.41, "BLURB, one run, its authors' notebook"),
+                ("BioM-ELECTRA-base", 78.41, "BLURB, github.com/salrowili/BioM-Transformers, one run"),
             ),
         ),
         Variant(
             "ChemProt (BLUE)",
             {"positive pairs": (4154, 2416, 3458), "pairs in dev": (11820,)},
             published=(
-                ("BlueBERT-large (PubMed)", 74.4, "BLUE, arXiv:1906.05474"),
+                ("BlueBERT-large (P)", 74.4, "BLUE, arXiv:1906.05474"),
                 ("ELECTRAMed-base", 72.94, "BLUE, arXiv:2104.09585"),
             ),
         ),

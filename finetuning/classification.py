@@ -114,10 +114,12 @@ def classification_task(
     inputs = dict(examples)
     if settings.both_orders:
         inputs["train"] = [*inputs["train"], *map(swapped, inputs["train"])]
+        inputs["dev, swapped"] = list(map(swapped, inputs.get("dev", ())))
     features = {split: make_features(part, tokenizer, layout) for split, part in inputs.items()}
     for split, part in inputs.items():
         for feature, target in zip(features[split], targets(part, settings, scale), strict=True):
             feature["target"] = target
+    dev_swapped = features.pop("dev, swapped", [])
     report_long(features, length)
 
     def make_model() -> nn.Module:
@@ -158,6 +160,7 @@ def classification_task(
             examples["test"], decode(outputs, settings, scale), path
         ),
         predictions_suffix=settings.suffix,
+        dev_trained_too=dev_swapped,
         collapse=lambda outputs: (
             always_one(examples["dev"], decode(outputs, settings, scale)) if settings.kind == "single" else None
         ),

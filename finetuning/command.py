@@ -96,9 +96,10 @@ def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentPars
 
 
 def with_dev_in_train(task: Task) -> Task:
-    """The task with the dev inputs among those of train, and no dev split."""
+    """The task with the dev inputs among those of train (pairs in the other order, too), and no dev split."""
     rest = {split: features for split, features in task.features.items() if split not in ("train", "dev")}
-    return replace(task, features={"train": task.features["train"] + task.features["dev"], **rest})
+    train = task.features["train"] + task.features["dev"] + task.dev_trained_too
+    return replace(task, features={"train": train, **rest}, dev_trained_too=[])
 
 
 def flag_value(value: Any) -> Any:

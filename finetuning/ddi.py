@@ -22,7 +22,7 @@ Protocols, which do not compare (see finetuning.ddi_files for how they are divid
 Published scores are in BENCHMARK below.
 BioELECTRA (BioNLP 2021), base, was finetuned with a learning rate of 1.5e-4, 3 epochs and batches of
 32; rate and batch size are the defaults here for ELECTRA-base. More epochs may be run, for the dev score says
-when to stop; BLUE's models were trained for 5 to 10.
+when to stop; on BLUE's files 5 to 10 are known (github.com/sy-wada/blue_benchmark_with_transformers).
 """
 
 from functools import partial
@@ -38,17 +38,18 @@ BENCHMARK = Benchmark(
             "DDI (BLURB)",
             {"pairs": (25296, 2496, 5716), ddi_reading.SCORED: (469, 979)},
             published=(
+                ("BioBERT", 80.88, "BLURB, arXiv:2007.15779"),
                 ("PubMedBERT", 82.36, "BLURB, arXiv:2007.15779"),
                 ("BioLinkBERT-base", 82.72, "BLURB, arXiv:2203.15827"),
                 ("BioLinkBERT-large", 83.35, "BLURB, arXiv:2203.15827"),
-                ("BioM-ELECTRA-base", 82.71, "BLURB, one run, its authors' notebook"),
+                ("BioM-ELECTRA-base", 82.71, "BLURB, github.com/salrowili/BioM-Transformers, one run"),
             ),
         ),
         Variant(
             "DDI (BLUE)",
             {"positive pairs": (2937, 1004, 979), "pairs in dev and test": (7244, 5761)},
             published=(
-                ("BlueBERT-large (PubMed)", 79.9, "BLUE, arXiv:1906.05474"),
+                ("BlueBERT-large (P)", 79.9, "BLUE, arXiv:1906.05474"),
                 ("ELECTRAMed-base", 79.13, "BLUE, arXiv:2104.09585"),
             ),
         ),

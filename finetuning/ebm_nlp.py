@@ -40,7 +40,11 @@ BENCHMARK = Benchmark(
         Variant(
             "EBM-NLP (BLURB)",
             {"tagged words": (339167, 85321, 16364)},
-            published=(("BioBERT", 73.18, PUBMEDBERT), ("PubMedBERT", 73.38, PUBMEDBERT)),
+            published=(
+                ("BioBERT", 73.18, PUBMEDBERT),
+                ("PubMedBERT", 73.38, PUBMEDBERT),
+                ("BioM-ELECTRA-base", 74.23, "BLURB, github.com/salrowili/BioM-Transformers, one run"),
+            ),
         ),
     ),
     defaults=FinetuneConfig(epochs=5, patience=2, batch_size=32),

@@ -36,9 +36,10 @@ BENCHMARK = Benchmark(
             "GAD (BLURB)",
             {"sentences": (4261, 535, 534)},
             published=(
+                ("BioBERT", 82.36, "BLURB, arXiv:2007.15779"),
                 ("BioLinkBERT-base", 84.39, "BLURB, arXiv:2203.15827"),
                 ("BioLinkBERT-large", 84.90, "BLURB, arXiv:2203.15827"),
-                ("BioM-ELECTRA-base", 85.44, "BLURB, one run, its authors' notebook"),
+                ("BioM-ELECTRA-base", 85.44, "BLURB, github.com/salrowili/BioM-Transformers, one run"),
             ),
         ),
         Variant("GAD (10 folds)", {gene_disease_reading.IN_FOLDS: (5330,)}),

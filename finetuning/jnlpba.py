@@ -38,6 +38,7 @@ from finetuning.tags import UNTYPED
 
 PUBMEDBERT = "BLURB, arXiv:2007.15779"
 LINKBERT = "BLURB, arXiv:2203.15827"
+BIOM = "BLURB, github.com/salrowili/BioM-Transformers, one run"
 WITH_DEV = {
     "DNA": (8481, 1052, 1056),
     "RNA": (844, 107, 118),
@@ -70,6 +71,7 @@ BENCHMARK = Benchmark(
                 ("BioELECTRA", 80.17, "BLURB, BioNLP 2021"),
                 ("BioLinkBERT-base", 79.03, LINKBERT),
                 ("BioLinkBERT-large", 80.06, LINKBERT),
+                ("BioM-ELECTRA-base", 79.55, BIOM),
             ),
         ),
         Variant("JNLPBA (BioBERT, one type)", {"sentences": (14690, 3856, 3856), UNTYPED: (32178, 8575, 6241)}),

@@ -54,6 +54,7 @@ class Task:
     save: Callable[[nn.Module, Path], None]  # as a Hugging Face folder
     write_predictions: Callable[[list[np.ndarray], Path], None]  # of the test split, in the official format
     predictions_suffix: str = "tsv"  # of that file's name
+    dev_trained_too: list[Feature] = field(default_factory=list)  # more inputs of dev, where it is trained on as well
     collapse: Callable[[list[np.ndarray]], str | None] = lambda _: None  # outputs of dev -> why they say nothing
 
 

@@ -31,6 +31,7 @@ from finetuning.tags import UNTYPED
 
 PUBMEDBERT = "BLURB, arXiv:2007.15779"
 LINKBERT = "BLURB, arXiv:2203.15827"
+BIOM = "BLURB, github.com/salrowili/BioM-Transformers, one run"
 ELECTRAMED = "arXiv:2104.09585"
 CLASSES = ("CompositeMention", "DiseaseClass", "Modifier", "SpecificDisease")
 
@@ -47,6 +48,7 @@ BENCHMARK = Benchmark(
                 ("BioELECTRA", 89.38, "BLURB, BioNLP 2021"),
                 ("BioLinkBERT-base", 88.18, LINKBERT),
                 ("BioLinkBERT-large", 88.76, LINKBERT),
+                ("BioM-ELECTRA-base", 88.79, BIOM),
             ),
         ),
         Variant(

@@ -2,7 +2,7 @@
 # Every benchmark for one model: as a loop, or as a Slurm array with one benchmark a task; then the table.
 #
 #   bash launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
-#   sbatch --array=0-28 --gpus-per-task=1 launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
+#   sbatch --array=0-39 --gpus-per-task=1 launch/finetune_all.sh MODEL DATA OUTPUT [flags of every run]
 #
 # MODEL is a Hugging Face encoder, DATA a folder with one folder for each benchmark of the list below, OUTPUT where the
 # results of all models go. Steps: (1) a benchmark whose folder is missing is skipped, and counted at the end; (2) finished
@@ -12,7 +12,9 @@
 # Folders: each as its script says (python -m finetuning.hoc --help). For the BLURB score: bc5cdr-chem, bc5cdr-disease,
 # ncbi-disease, bc2gm, jnlpba-blurb (MTL's five types, made one), ebm-nlp, chemprot, ddi, gad, biosses, hoc, pubmedqa
 # and bioasq-blurb, with BLURB's files where there are several forms. jnlpba is for types as the files have them, bioasq
-# for BioASQ's golden files, bc5cdr for chemicals and diseases together.
+# for the latest edition of BioASQ's golden files in it, bc5cdr for chemicals and diseases together, squad for 1.1. What
+# would not go together has folders of its own: ncbi-disease-recut and bc5cdr-merged (as ELECTRAMed has them),
+# chemprot-blue, chemprot-scibert, ddi-blue, hoc-blue, gad-folds, squad2, bioasq-4b, bioasq-5b and bioasq-6b.
 #
 # The list can be replaced: BENCHMARKS="bc5cdr bc5cdr-chem;hoc hoc --epochs 20" (script, folder in DATA, its own flags).
 #SBATCH --job-name=finetuning
@@ -52,6 +54,17 @@ bioasq bioasq --question-type yesno
 bioasq bioasq --question-type factoid
 bioasq bioasq --question-type list
 bioasq bioasq-blurb --question-type yesno
+ncbi_disease ncbi-disease-recut
+bc5cdr bc5cdr-merged --tag-scheme IOB1
+chemprot chemprot-blue
+chemprot chemprot-scibert
+ddi ddi-blue
+hoc hoc-blue
+gad gad-folds
+squad squad2
+bioasq bioasq-4b --question-type factoid
+bioasq bioasq-5b --question-type factoid
+bioasq bioasq-6b --question-type factoid
 }"
 
 if [[ $# -lt 3 || $1 == -* ]]; then

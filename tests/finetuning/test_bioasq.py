@@ -203,6 +203,15 @@ def test_a_test_set_of_other_sizes_is_only_scored_if_told(tmp_path):
     assert score(data, submission)["missing"] == 16
 
 
+def test_another_split_than_the_golden_files_is_not_scored_in_silence(tmp_path):
+    data = write_bioasq(tmp_path / "data")
+    submission = write_json(tmp_path / "p.json", {"questions": []})
+    options = options_of("none", data, "--nonstandard-split")
+    for split in ("dev", "train"):
+        with pytest.raises(ValueError, match=f"^--split {split}: golden files are a test set"):
+            score_file(bioasq.BENCHMARK, Namespace(**vars(options), predictions=submission, split=split))
+
+
 def test_more_than_five_answers_are_said(tmp_path, capsys):
     data = write_bioasq(tmp_path / "data")
     answers = [["x"], ["y"], ["z"], ["v"], ["w"], [QUESTIONS[0][2]]]

@@ -5,7 +5,8 @@ from argparse import Namespace
 import pytest
 from scipy.stats import pearsonr
 
-from finetuning import biosses
+from finetuning import biosses, command
+from finetuning.config import config_from
 from tests.finetuning.text_samples import DATA, SIMILAR, error_of, run, score, sizes_of, unpack, write_splits
 
 FILES = ["train.tsv", "dev.tsv", "test.tsv"]
@@ -65,3 +66,17 @@ def test_word_files_and_scifive_form_agree(tmp_path):
     derived = [line.split("\t") for line in counts.read_text(encoding="utf-8").splitlines()[1:]]
     assert {int(row[0]) for row in derived if row[-1] == "test"} == biosses.TEST
     assert {int(row[0]) for row in derived if row[-1] == "dev"} == biosses.DEV
+
+
+def test_pairs_of_dev_are_trained_on_in_both_orders_too(tiny_model, tmp_path):
+    """With --train-on-dev; where dev is scored, as by --search, it has each pair once."""
+    flags = ["--model", tiny_model, "--data", write_pairs(tmp_path / "data"), "--output", tmp_path]
+    options = command.make_parser(biosses.BENCHMARK, "").parse_args(
+        [*map(str, flags), "--nonstandard-split", "--train-on-dev"]
+    )
+    (task,) = biosses.BENCHMARK.prepare(biosses.BENCHMARK, options, config_from(options)).tasks
+    train = task.features["train"]
+    assert (len(train), len(task.features["dev"])) == (8, 4)
+    both = command.with_dev_in_train(task).features
+    assert list(both) == ["train", "test"]
+    assert both["train"] == [*train, *train]  # the files of train and dev are the same here

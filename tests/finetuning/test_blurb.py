@@ -54,6 +54,29 @@ def test_parts_are_variants_of_the_scripts_with_blurbs_published_scores():
         assert not any("BLUE" in source for source in sources), part
 
 
+@pytest.mark.parametrize(
+    ("model", "source", "score"),
+    [
+        ("BioBERT", "BLURB, arXiv:2007.15779", 80.34),
+        ("BioM-ELECTRA-base", "BLURB, github.com/salrowili/BioM-Transformers, one run", 82.46),
+    ],
+)
+def test_a_published_row_is_whole_and_of_one_source(model, source, score):
+    """One row of the wide table, not two, and no dash where the paper has a score; the score of BioBERT is published,
+    that of the other follows from its parts.
+    """
+    rows = {}
+    for name in (*SCRIPTS, "bioasq"):
+        for variant in import_module(f"finetuning.{name}").BENCHMARK.variants:
+            for row in variant.published:
+                if row[0] == model and variant.name in blurb.PARTS:
+                    rows[variant.name] = row
+    assert set(rows) == set(blurb.PARTS)
+    assert {where for *_, where in rows.values()} == {source}
+    families = blurb.family_means({name: row[1] for name, row in rows.items()})
+    assert round(sum(families.values()) / len(families), 2) == score
+
+
 def test_missing_parts_are_named_if_half_are_there():
     found = contents()
     assert blurb.lines(found[:6]) == []

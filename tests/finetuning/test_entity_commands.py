@@ -1,7 +1,9 @@
 """Entity benchmarks from the command line: texts, PICO, a data set of one's own, scoring of files, the baseline."""
 
 import json
+import re
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from benchmarks.entity_baseline import entity_dictionary, find_entities
 from finetuning import bc4chemd, ebm_nlp, linnaeus, ner, ranks, s800, tagging
 from finetuning.config import FinetuneConfig
 from finetuning.conll import Sentence, TaggedFile
+from tests.finetuning.archives import unpack
 from tests.finetuning.samples import SENTENCES, pairs, write_benchmark
 from tests.finetuning.test_entity_files import write_pubtator
 
@@ -213,3 +216,16 @@ def test_baseline_command(tmp_path, capsys):
     assert (scores["baseline"], scores["nonstandard_split"]) == ("dictionary", True)
     with pytest.raises(SystemExit, match="has no entity benchmark 'bc6cdr'"):
         entity_baseline.main(["bc6cdr", "--data", str(data)])
+
+
+@pytest.mark.parametrize(("name", "folder"), [("ncbi_disease", "NCBI-disease"), ("bc5cdr", "BC5CDR-chem")])
+def test_the_stated_baselines_are_those_of_the_test_split(tmp_path, capsys, name, folder):
+    """benchmarks/README.md, whose rows are of test, had those of dev, which the program prints first."""
+    data = unpack(f"ner/biobert_{folder}.tar.xz", tmp_path)
+    entity_baseline.main([name, "--data", str(data)])
+    score = 100 * json.loads(capsys.readouterr().out)["test"]["entity-level F1"]
+    text = (Path(entity_baseline.__file__).parent / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(
+        rf"^.* on test \|.*\| ([\d.]+) \| `python -m benchmarks.entity_baseline {name}` \|$", text, re.M
+    )
+    assert row == f"{score:.2f}"

@@ -57,7 +57,7 @@ def test_each_benchmark_that_has_a_folder_is_run_and_then_the_table(python: Path
         f"-m finetuning.bioasq --model model --data {data}/bioasq --output out --question-type list --seeds 2",
         "-m finetuning.table out",
     ]
-    assert "4 benchmark(s) finished, 0 failed, 25 without a folder" in output and "ncbi-disease" in output
+    assert "4 benchmark(s) finished, 0 failed, 36 without a folder" in output and "ncbi-disease" in output
 
 
 def test_one_that_fails_does_not_stop_the_others(python: Path) -> None:
@@ -93,14 +93,14 @@ def test_a_table_that_cannot_be_made_is_said_and_hides_nothing(python: Path) -> 
     """A loop counts it; a task of an array did its own work, while others may be writing what the table reads."""
     python.write_text(python.read_text() + "[[ $* != *finetuning.table* ]] || exit 1\n")
     status, output, _ = run(python, ["gad"])
-    assert status == 1 and "1 benchmark(s) finished, 1 failed: the table, 28 without a folder" in output
+    assert status == 1 and "1 benchmark(s) finished, 1 failed: the table, 39 without a folder" in output
     status, output, _ = run(python, ["gad"], BENCHMARKS="gad gad", SLURM_ARRAY_TASK_ID="0")
     assert status == 0 and "1 benchmark(s) finished, 0 failed, 0 without a folder" in output
 
 
 def test_nothing_to_run_is_no_success(python: Path) -> None:
     status, output, calls = run(python, [])
-    assert status == 1 and not calls and "0 benchmark(s) finished, 0 failed, 29 without a folder" in output
+    assert status == 1 and not calls and "0 benchmark(s) finished, 0 failed, 40 without a folder" in output
 
 
 def benchmark_lines() -> list[str]:
@@ -141,6 +141,40 @@ def test_every_part_of_the_blurb_score_has_a_line_of_its_own() -> None:
     assert all(re.search(rf"\b{line.split()[1]}\b", folders) for line in BLURB)
 
 
+OTHERS = {  # line of the list -> what the right files in its folder are, which none of BLURB's lines runs
+    "ncbi_disease ncbi-disease-recut": "NCBI-disease, recut",
+    "bc5cdr bc5cdr-merged --tag-scheme IOB1": "BC5CDR merged, recut",
+    "jnlpba jnlpba": "JNLPBA (5 types)",
+    "chemprot chemprot-blue": "ChemProt (BLUE)",
+    "chemprot chemprot-scibert": "ChemProt (SciBERT)",
+    "ddi ddi-blue": "DDI (BLUE)",
+    "gad gad-folds": "GAD (10 folds)",
+    "hoc hoc-blue": "HoC (BLUE)",
+    "clinical_sts clinical-sts": "ClinicalSTS (BLUE)",
+    "mednli mednli": "MedNLI",
+    "mnli mnli": "MNLI (matched)",
+    "squad squad": "SQuAD 1.1",
+    "squad squad2": "SQuAD 2.0",
+    "bioasq bioasq --question-type yesno": "BioASQ 7b yesno",
+    "bioasq bioasq --question-type factoid": "BioASQ 7b factoid",
+    "bioasq bioasq-4b --question-type factoid": "BioASQ 4b factoid",
+    "bioasq bioasq-5b --question-type factoid": "BioASQ 5b factoid",
+    "bioasq bioasq-6b --question-type factoid": "BioASQ 6b factoid",
+}
+
+
+def test_every_protocol_with_published_scores_has_a_line_of_its_own() -> None:
+    lines = benchmark_lines()
+    assert set(OTHERS) <= set(lines)
+    variants = {line: {one.name: one for one in open_benchmark(line.split()[0]).variants} for line in lines}
+    assert all(name in variants[line] for line, name in OTHERS.items())
+    published = {name for of_line in variants.values() for name, one in of_line.items() if one.published}
+    assert published <= {*BLURB.values(), *OTHERS.values()}
+    text = SCRIPT.read_text(encoding="utf-8").split("#SBATCH")[0]
+    folders = {line.split()[1] for line in OTHERS if line.split()[1] not in ("clinical-sts", "mednli", "mnli")}
+    assert all(re.search(rf"\b{folder}\b", text) for folder in folders)
+
+
 def options_of(line: str, data: Path) -> tuple[Benchmark, Namespace]:
     """The benchmark of a line of the list, and what its command line says."""
     name, _, *flags = line.split()
@@ -156,6 +190,21 @@ def test_five_types_become_blurbs_jnlpba_by_the_flags_of_its_line(tmp_path: Path
         (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     _, variant = read_tags(*options_of("jnlpba jnlpba-blurb --merge-types", tmp_path))
     assert (variant.name, variant.standard) == ("JNLPBA (BLURB, one type)", True)
+
+
+def test_electrameds_files_by_the_flags_of_their_line(tmp_path: Path) -> None:
+    """Two columns, a blank between them; a mention of one word is a bare I, as no scheme but IOB1 has it."""
+    for name, sentences, entities in (("train", 3951, 9270), ("dev", 3957, 9457), ("test", 4145, 9662)):
+        blocks = [["Tricuspid B-Entity\nregurgitation I-Entity\n"] for _ in range(sentences)]
+        for number in range(entities - sentences):
+            blocks[number % sentences].append("and O\nlithium I-Entity\n")
+        (tmp_path / f"{name}.txt").write_text("\n".join(map("".join, blocks)), encoding="utf-8")
+    benchmark, options = options_of("bc5cdr bc5cdr-merged --tag-scheme IOB1", tmp_path)
+    _, variant = read_tags(benchmark, options)
+    assert (variant.name, variant.standard) == ("BC5CDR merged, recut", True)
+    options.tag_scheme = None
+    with pytest.raises(ValueError, match="'I-Entity' of word 'lithium' is not possible there in IOB2: .* IOB1"):
+        read_tags(benchmark, options)
 
 
 def test_blurbs_yes_no_questions_by_the_flags_of_their_line(tmp_path: Path) -> None:
