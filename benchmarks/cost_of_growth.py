@@ -9,7 +9,8 @@ what lies there between steps.
 
 On a machine that others use too, --clock processor counts the seconds that the ranks' processes computed, the mean of
 the ranks, instead of the wall's: as if each rank had a core to itself. Waiting for another rank counts where DeepSpeed
-waits by asking again and again. Engines of one start leave tensors behind: start anew for each size.
+waits by asking again and again. Engines of one start leave tensors behind, those of base a gigabyte each: start
+anew for each size, and of base for each length.
 """
 
 import argparse
