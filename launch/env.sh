@@ -14,6 +14,8 @@
 # launch/submit.sh has put, shell-quoted, into PRETRAIN_FLAGS; and RANK_COMMAND, the words that start one rank
 # (launch/pretrain.sh, in the container if there is one).
 
+shell_options=$-
+set +u # what sites, conda and modules bring asks for variables that nobody has set
 # shellcheck source=/dev/null
 if [ -n "${SITE_ENV:-}" ]; then
     source "$SITE_ENV"
@@ -22,6 +24,7 @@ if [ -n "${MODULES:-}" ]; then
     # shellcheck disable=SC2086  # one word a module
     module load $MODULES
 fi
+[[ $shell_options != *u* ]] || set -u
 if [ -n "${INTERFACE:-}" ]; then
     export NCCL_SOCKET_IFNAME="$INTERFACE" GLOO_SOCKET_IFNAME="$INTERFACE"
 fi
@@ -52,7 +55,9 @@ if [ -n "${CONTAINER:-}" ]; then
         exit 1
     fi
     seen="$ROOT${BIND:+,$BIND}${SCRATCH:+,$SCRATCH}"
-    for place in "${SAVE:-}" "${DATA_PATH:-}" "${TOKENIZER:-}" "${flags[@]#--*=}"; do
+    read -ra prefixes <<<"${DATA_PATH:-}"
+    [[ ${prefixes[0]:-} =~ ^[0-9.]+$ ]] || prefixes=("${DATA_PATH:-}") # not weights and prefixes: one, blanks and all
+    for place in "${SAVE:-}" "${prefixes[@]}" "${TOKENIZER:-}" "${flags[@]#--*=}"; do
         [[ $place == */* ]] || continue
         # The nearest folder that exists: SAVE is not there before the first start, a corpus is a prefix.
         until [ -d "$place" ]; do place=$(dirname "$place"); done

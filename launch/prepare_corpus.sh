@@ -44,14 +44,15 @@ if ((${#pubmed[@]} + ${#pmc[@]} + ${#records[@]} + ${#text[@]} == 0)); then
     echo "error: nothing to read; set PUBMED, PMC, RECORDS or TEXT to files or folders" >&2 && exit 1
 fi
 
-# What a stage reads: names, sizes and times of raw files; the manifests of earlier stages by content.
+# What a stage reads, a line each: names, sizes and times of raw files (of a mirror of PMC, millions); the manifests of
+# earlier stages by content.
 describe() {
     local path
     for path in "$@"; do
         if [[ -f $path/manifest.json ]]; then
             sha256sum <"$path/manifest.json"
         elif [[ -e $path ]]; then
-            find -L "$path" -type f -not -name '.*' -printf '%p %s %T@\n' | LC_ALL=C sort
+            find -L "$path" -type f -not -name '.*' -printf '%p %s %T@\n' | LC_ALL=C sort | sha256sum
         else
             echo "error: $path does not exist; check PUBMED, PMC, RECORDS and TEXT" >&2 && return 1
         fi

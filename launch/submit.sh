@@ -55,6 +55,19 @@ fi
 [[ $scheduler == slurm || $scheduler == pbs || $scheduler == lsf ]] ||
     fail "SCHEDULER is '$scheduler'; it must be slurm, pbs or lsf"
 
+absolute() { # absolute PREFIX: what it means in the folder of the job, too; of "0.7 A 0.3 B", in one word, each prefix
+    local words number
+    read -ra words <<<"$1"
+    if ((${#words[@]} == 1)) || [[ ! ${words[0]:-} =~ ^[0-9.]+$ ]]; then
+        realpath -m "$1"
+        return
+    fi
+    for ((number = 1; number < ${#words[@]}; number += 2)); do
+        words[number]=$(realpath -m "${words[number]}")
+    done
+    echo "${words[*]}"
+}
+
 runs=$(realpath -m "${RUNS:-$root/runs}")
 # The job starts in another folder: paths are made absolute, in variables and in flags, and the DeepSpeed JSON is copied.
 for ((place = 0; place < ${#pretrain_flags[@]}; place++)); do
@@ -76,7 +89,7 @@ for ((place = 0; place < ${#pretrain_flags[@]}; place++)); do
         for ((number = place + 1; number < ${#pretrain_flags[@]}; number++)); do
             [[ ${pretrain_flags[number]} == --* ]] && break
             [[ ${pretrain_flags[number]} =~ ^[0-9.]+$ ]] ||
-                pretrain_flags[number]=$(realpath -m "${pretrain_flags[number]}")
+                pretrain_flags[number]=$(absolute "${pretrain_flags[number]}")
         done
         ;;
     --save)
@@ -114,7 +127,7 @@ if [ -z "${PYTHON:-}" ] && [ -x "$root/.venv/bin/python" ]; then
 fi
 for variable in DATA_PATH TOKENIZER; do # the job starts in another folder
     if [ -n "${!variable:-}" ]; then
-        export "$variable=$(realpath -m "${!variable}")"
+        export "$variable=$(absolute "${!variable}")"
     fi
 done
 PRETRAIN_FLAGS=""

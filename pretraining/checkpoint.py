@@ -78,18 +78,17 @@ def save_checkpoint(
     """
     final = checkpoint_folder(run, state["step"])
     staging = final.with_name(final.name + ".staging")
-    if engine.rank == 0:
+
+    def begin() -> None:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-    engine_module.barrier()
-    counters = training_state.save_state(engine, staging)
-    if engine.rank == 0:
+
+    def add_configuration() -> None:
         (staging / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
         (staging / TOKENIZER).mkdir()
         save_tokenizer_files(config.data.tokenizer, staging / TOKENIZER)
-    engine_module.barrier()  # no file is missing from here on
-    files = _hash_together(staging, engine)
-    if engine.rank == 0:
+
+    def publish() -> None:
         manifest = {
             "format": FORMAT,
             **state,
@@ -101,12 +100,19 @@ def save_checkpoint(
         }
         write_atomically(staging / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         if final.exists():  # the same step again, after a resume from an older checkpoint
-            shutil.rmtree(final)
+            _take_name(final)
         os.replace(staging, final)
         _sync_folder(final.parent)
         write_atomically(final.parent / LATEST, final.name + "\n")
         _prune(final.parent, config.run.keep_checkpoints)
-    engine_module.barrier()
+
+    # What fails on one rank, of a full disk, ends all of them, with one sentence.
+    engine_module.on_rank_zero(begin)
+    counters = training_state.save_state(engine, staging)
+    engine_module.on_rank_zero(add_configuration)
+    files = _hash_together(staging, engine)  # none is missing from here on
+    engine_module.on_rank_zero(publish)
+    engine_module.barrier()  # rank 0 may end after this, and with it what the others still wait for
     return final
 
 
@@ -121,12 +127,17 @@ def _hash_together(folder: Path, engine: engine_module.Engine) -> dict[str, dict
     if engine.rank == 0:  # one rank looks through the folder
         names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())]
     dist.broadcast_object_list(names)
-    mine = {}
-    for name in names[0][engine.rank :: engine.world_size]:
-        path = folder / name
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-        mine[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+    def my_share() -> dict[str, dict[str, Any]]:
+        mine = {}
+        for name in names[0][engine.rank :: engine.world_size]:
+            path = folder / name
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+            mine[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        return mine
+
+    mine = engine_module.on_every_rank(my_share)
     shares: list[dict] = [{}] * engine.world_size
     dist.all_gather_object(shares, mine)
     return dict(sorted(item for share in shares for item in share.items()))
@@ -144,10 +155,15 @@ def _prune(folder: Path, keep: int) -> None:
     whole = [path for path in folder.glob("step_*") if (path / MANIFEST).is_file()]
     whole.sort(key=lambda path: (path.name == newest, path.name))
     for path in whole[:-keep] if keep else []:
-        # Without its name first, so that a half-deleted folder is never taken for a checkpoint.
-        doomed = path.with_name(path.name + ".old")
-        os.replace(path, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(_take_name(path), ignore_errors=True)
+
+
+def _take_name(path: Path) -> Path:
+    """Take a checkpoint's name away, lest a half-deleted one be taken for whole; return the folder, to be deleted."""
+    doomed = path.with_name(path.name + ".old")
+    shutil.rmtree(doomed, ignore_errors=True)  # of a deletion that was interrupted
+    os.replace(path, doomed)
+    return doomed
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -163,7 +179,7 @@ def find_checkpoint(path: str | Path) -> Path:
     name = pointer.read_text(encoding="utf-8", errors="replace").strip()
     folder = pointer.parent / name
     if not name or Path(name).name != name or not (folder / MANIFEST).is_file():
-        others = sorted(p.name for p in pointer.parent.glob("step_*") if (p / MANIFEST).is_file())
+        others = sorted(p.name for p in pointer.parent.glob("step_*") if not p.suffix and (p / MANIFEST).is_file())
         instead = f"; whole ones there: {', '.join(others)}" if others else ""
         raise ValueError(
             f'{pointer} names "{name}", which is no whole checkpoint; give --load the folder of one{instead}'

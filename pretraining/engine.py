@@ -50,6 +50,10 @@ class NonFiniteError(RuntimeError):
     """A loss or gradient that is not finite; the message names the micro-batches."""
 
 
+class CommonError(ValueError):
+    """A mistake that all ranks know of, so that one of them says it."""
+
+
 @dataclass
 class Engine:
     """DeepSpeed's engine and the few facts about it that a step needs."""
@@ -239,7 +243,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def on_rank_zero(work: Callable[[], None]) -> None:
-    """Let rank 0 do this while the others wait; its ValueError or OSError is raised as ValueError on every rank."""
+    """Let rank 0 do this while the others wait; its ValueError or OSError is raised on every rank, as CommonError."""
     outcome: list[str | None] = [None]
     if dist.get_rank() == 0:
         try:
@@ -248,11 +252,11 @@ def on_rank_zero(work: Callable[[], None]) -> None:
             outcome = [str(error)]
     dist.broadcast_object_list(outcome)
     if outcome[0] is not None:
-        raise ValueError(outcome[0])
+        raise CommonError(outcome[0])
 
 
 def on_every_rank(work: Callable[[], Any]) -> Any:
-    """What this rank's call returns; a ValueError or OSError of any rank is raised as ValueError on all of them."""
+    """What this rank's call returns; a ValueError or OSError of any is raised on all, as CommonError."""
     result, outcomes = None, [None] * dist.get_world_size()
     mine = None
     try:
@@ -262,8 +266,15 @@ def on_every_rank(work: Callable[[], Any]) -> Any:
     dist.all_gather_object(outcomes, mine)
     failed = [outcome for outcome in outcomes if outcome]
     if failed:
-        raise ValueError(failed[0])
+        raise CommonError(failed[0])
     return result
+
+
+def from_rank_zero(value: Any) -> Any:
+    """What rank 0 gave."""
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def barrier() -> None:

@@ -10,7 +10,7 @@ fewer tasks than the scheduler allocated.
 
 import re
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 # (rank, local rank, world size) by launcher. Slurm's count only inside a step: a batch script has SLURM_PROCID=0 too.
@@ -31,17 +31,23 @@ HOST_FILES = ("PBS_NODEFILE", "LSB_DJOB_HOSTFILE")
 DEFAULT_PORT = 29500
 
 
+def place_of(environment: Mapping[str, str]) -> tuple[str, str, str]:
+    """(rank, local rank, world size) as the launcher says; a process started by none is the only rank."""
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return environment["RANK"], environment.get("LOCAL_RANK", environment["RANK"]), environment["WORLD_SIZE"]
+    for names in SCHEMES:
+        if names[0] == "SLURM_PROCID" and "SLURM_STEP_ID" not in environment:
+            continue
+        if all(name in environment for name in names):
+            rank, local_rank, world_size = (environment[name] for name in names)
+            return rank, local_rank, world_size
+    return "0", "0", "1"
+
+
 def map_rank_variables(environment: MutableMapping[str, str]) -> None:
     """Set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in `environment` where the launcher did not."""
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
-        rank, local_rank, world_size = "0", "0", "1"
-        for names in SCHEMES:
-            if names[0] == "SLURM_PROCID" and "SLURM_STEP_ID" not in environment:
-                continue
-            if all(name in environment for name in names):
-                rank, local_rank, world_size = (environment[name] for name in names)
-                break
-        environment.update(RANK=rank, LOCAL_RANK=local_rank, WORLD_SIZE=world_size)
+        environment.update(zip(("RANK", "LOCAL_RANK", "WORLD_SIZE"), place_of(environment), strict=True))
     environment.setdefault("LOCAL_RANK", environment["RANK"])
     if "MASTER_ADDR" not in environment:
         environment["MASTER_ADDR"] = _first_host(environment)

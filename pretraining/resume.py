@@ -3,9 +3,9 @@
 A run goes on from the same command on any number of ranks, at any ZeRO stage and with any micro-batch that its global
 batch allows: order, samples, masks and sampling noise are functions of seed and step, and a checkpoint knows no ranks.
 
-Steps of going on: (1) `find_resume` finds the checkpoint, refuses that of another run and settles the micro-batch; (2)
-`load_before_engine` fills the module; (3) after the engine is made, training_state.py puts the fp32 weights and the
-moments into it.
+Steps of going on: (1) `find_resume` finds the checkpoint, refuses that of another run and settles the micro-batch;
+`refuse_other_step` compares what the ranks have found; (2) `load_before_engine` fills the module; (3) after the engine
+is made, training_state.py puts the fp32 weights and the moments into it.
 """
 
 from dataclasses import dataclass
@@ -63,6 +63,20 @@ def find_resume(config: Config, facts: dict[str, str], precision: str, world_siz
         before = found.manifest["layout"]["micro_batch_size"]
         optimizer.micro_batch_size = largest_micro_batch(optimizer.global_batch_size, world_size, before)
     return found
+
+
+def refuse_other_step(step: int) -> None:
+    """Raise ValueError where a rank would go on from another step than rank 0; every rank must call it."""
+    first = engine_module.from_rank_zero(step)
+
+    def compare() -> None:
+        if step != first:
+            raise ValueError(
+                f"this host sees the checkpoint of step {step:,}, that of rank 0 the one of step {first:,}: another "
+                "run writes there, or the file system is slow to show what was written; give the same command again"
+            )
+
+    engine_module.on_every_rank(compare)
 
 
 def load_before_engine(config: Config, objective: torch.nn.Module, vocab_size: int, resume: Resume | None) -> None:

@@ -15,6 +15,7 @@ One record a sample, 16 bytes: `sentence` (index in the corpus), `offset` (word 
 """
 
 import os
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,8 @@ def build_sample_map(
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # A name of its own for each writer: in containers the rank 0 of two runs may well have the same process id.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             for first in range(documents[0], documents[1], DOCUMENTS_PER_BLOCK):

@@ -10,6 +10,7 @@ file that knows all others.
 
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -40,10 +41,11 @@ from pretraining.objectives import build_objective
 from pretraining.optim import learning_rate
 from pretraining.plan import describe_run
 from pretraining.profiling import StepProfile
-from pretraining.ranks import map_rank_variables, refuse_partial_launch
+from pretraining.ranks import map_rank_variables, place_of, refuse_partial_launch
 from pretraining.reachability import own_address, silent_hosts
 from pretraining.restarts import note_start, refuse_endless_restarts
-from pretraining.resume import find_resume, load_before_engine
+from pretraining.resume import find_resume, load_before_engine, refuse_other_step
+from pretraining.run_lock import lock_run
 from pretraining.run_log import EXIT_FINISHED, EXIT_INVALID, EXIT_STOPPED, RunLog, write_state
 from pretraining.stopping import StopRequest
 
@@ -171,12 +173,13 @@ class Trainer:
 
 
 def prepare_run_folder(config: Config, merged: dict, device: torch.device, first_step: int) -> None:
-    """Write what this run was made from and on, and note its start.
+    """Lock the folder, write what this run was made from and on, and note its start.
 
     config.json, ds_config.json, command.txt, machine.json.
     """
     folder = Path(config.run.save)
     folder.mkdir(parents=True, exist_ok=True)
+    lock_run(folder)
     checkpoint.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     checkpoint.write_atomically(folder / "ds_config.json", json.dumps(merged, indent=2) + "\n")
     checkpoint.write_atomically(folder / "command.txt", " ".join(sys.argv) + "\n")
@@ -212,6 +215,7 @@ def train(config: Config) -> int:
 
     rank, _, device = engine_module.start_ranks(config.run.distributed_timeout_minutes)
     addresses = engine_module.addresses_of_ranks(device)
+    refuse_other_step(first_step)
     load_before_engine(config, objective, corpus.vocab_size, resume)
     stage_corpus(config, corpus)
     splits = open_samples(config, corpus, "training"), None
@@ -253,14 +257,26 @@ def run_to_the_end(trainer: Trainer, addresses: list[str]) -> int:
         trainer.log.close()
 
 
+def say_mistake(error: Exception, common: bool) -> None:
+    """Say it once: rank 0 does, and, where it is not common to all ranks, the first rank of every other host.
+
+    What is missing or damaged on one host alone would otherwise end the run without a word.
+    """
+    rank, local_rank, _ = place_of(os.environ)
+    if rank == "0" or (local_rank == "0" and not common):
+        host = "" if rank == "0" else f"{socket.gethostname()}: "
+        print(f"error: {host}{error}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Command line: exit status 0 finished, 75 stopped with a checkpoint, 70 not finite, 1 a user's mistake."""
+    common = True  # flags are the same on all ranks
     try:
-        status = train(parse_arguments(sys.argv[1:]))
+        config = parse_arguments(sys.argv[1:])
+        common = False
+        status = train(config)
     except (ValueError, OSError) as error:
-        # Every rank makes the same mistake: one of them says so.
-        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        say_mistake(error, common or isinstance(error, engine_module.CommonError))
         status = 1
     engine_module.end_rank(status)
 

@@ -13,6 +13,7 @@ every rank maps the files and takes its part; (3) counters: optimizer steps (bia
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from deepspeed.utils import (
 )
 from torch import nn
 
-from pretraining.engine import Engine
+from pretraining.engine import Engine, on_rank_zero
 
 WEIGHTS = "weights.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's and LAMB's
@@ -46,14 +47,19 @@ def save_state(engine: Engine, folder: Path) -> dict[str, Any]:
     """Write the three files into a folder; every rank must call it. Returns the counters for the manifest."""
     _make_moments(engine)
     for file, moment in [(WEIGHTS, None), *((moment_file(name), name) for name in MOMENTS)]:
-        tensors = whole_tensors(engine, moment)
-        if engine.rank == 0:
-            safetensors.torch.save_file(tensors, folder / file)
+        on_rank_zero(partial(_write, whole_tensors(engine, moment), folder / file))
     counters: dict[str, Any] = {"optimizer_steps": _optimizer_steps(engine)}
     if engine.precision == "fp16":
         scaler = engine.deepspeed.optimizer.loss_scaler
         counters["loss_scale"] = {name: getattr(scaler, name) for name in LOSS_SCALE}
     return counters
+
+
+def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        safetensors.torch.save_file(tensors, path)
+    except safetensors.SafetensorError as error:  # a full disk, for which it has no OSError
+        raise OSError(f"{path} cannot be written: {error}; make room, and the same command goes on") from None
 
 
 def whole_tensors(engine: Engine, moment: str | None = None) -> dict[str, torch.Tensor]:

@@ -24,7 +24,7 @@ ORDER = (
     ("batch",),
     ("ranks",),
     ("machine",),
-    ("stopping",),
+    ("stopping", "run_lock"),
     ("staging",),
     ("reachability",),
     ("masking",),

@@ -72,13 +72,13 @@ class ReadFiles(PipelineStep):
 
 
 class ReadShard(PipelineStep):
-    """Yield the documents of the shard of this rank."""
+    """Yield the documents of the shard of this rank, and compare it with the SHA-256 of its manifest, if given."""
 
     type, name = "READER", "documents"
 
-    def __init__(self, shards: Sequence[Path]) -> None:
+    def __init__(self, shards: Sequence[Path], digests: Sequence[str] = ()) -> None:
         super().__init__()
-        self.shards = tuple(map(str, shards))
+        self.shards, self.digests = tuple(map(str, shards)), tuple(digests)
 
     def inputs(self, rank: int) -> list[Path]:
         """What a task reads, for the error of a process that is killed."""
@@ -87,7 +87,7 @@ class ReadShard(PipelineStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents."""
         number = 0
-        for document in documents.read_shard(self.shards[rank]):
+        for document in documents.read_shard(self.shards[rank], self.digests[rank] if self.digests else None):
             number += 1
             yield Document(document.text, document.id, metadata=document.metadata)
         self.stat_update("documents", value=number)

@@ -99,16 +99,26 @@ def list_shards(folder: Path | str) -> list[Path]:
     return [Path(folder) / entry["name"] for entry in read_manifest(folder)["files"]]
 
 
-def read_shard(path: Path | str) -> Iterator[Document]:
-    """Yield the documents of one shard file."""
+def read_shard(path: Path | str, sha256: str | None = None) -> Iterator[Document]:
+    """Yield the documents of one shard file. Raises ValueError, at the end, if it has not the SHA-256 that is given."""
+    digest = hashlib.sha256()
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
+            if sha256 is not None:
+                digest.update(line)
             try:
                 record = orjson.loads(line)
                 document = Document(record["id"], record["text"], record["metadata"])
             except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{path}, line {number}, is no document; run its stage again") from None
             yield document
+    if sha256 not in (None, digest.hexdigest()):
+        raise changed_shard(path)
+
+
+def changed_shard(path: Path | str) -> ValueError:
+    """The error for a shard that is another file than its manifest says."""
+    return ValueError(f"{path} was changed since its stage wrote it (SHA-256); run that stage again")
 
 
 def read_documents(folder: Path | str) -> Iterator[Document]:

@@ -8,7 +8,7 @@ range. `read_parts` gives it back. Sentences and documents without a single word
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -20,6 +20,7 @@ import orjson
 from datatrove.pipeline.base import PipelineStep
 from tokenizers import Tokenizer
 
+from pretraining.corpus.documents import changed_shard, source_entry
 from pretraining.corpus.indexed import token_dtype
 from pretraining.corpus.tokenizer import load_tokenizer, special_tokens, vocabulary_size
 from pretraining.corpus.writing import open_whole
@@ -55,8 +56,9 @@ class Encode(PipelineStep):
 
     type, name = "TOKENIZER", "word pieces"
 
-    def __init__(self, ranges: list[Chunk], folder: Path) -> None:
+    def __init__(self, ranges: list[Chunk], folder: Path, digests: Sequence[str] = ()) -> None:
         super().__init__()
+        self.digests = tuple(digests)  # for each range, the SHA-256 of its shard
         self.ranges, self.folder, self.chunk_bytes = tuple(ranges), str(folder), CHUNK_BYTES
 
     def inputs(self, rank: int) -> list[Path]:
@@ -77,6 +79,8 @@ class Encode(PipelineStep):
                 counts.update(counted)
                 for part, file in files.items():
                     file.write(getattr(encoded, part).data)
+        if self.digests and whole.start == 0 and source_entry(whole.shard)["sha256"] != self.digests[rank]:
+            raise changed_shard(whole.shard)
         for name, number in counts.items():
             self.stat_update(name, value=number)
 

@@ -54,6 +54,16 @@ def run_tasks(pipeline: list[PipelineStep], tasks: int, folder: Path, engine: En
         _run_on_slurm(pipeline, tasks, folder, engine, unit)
 
 
+def for_one_task(pipeline: list[PipelineStep]) -> list[PipelineStep]:
+    """A copy of a pipeline, whose statistics are one task's own.
+
+    Tuples are not copied: nothing writes to them, and of millions of paths, the input of all tasks, each task would
+    copy all.
+    """
+    shared = {id(value): value for step in pipeline for value in vars(step).values() if isinstance(value, tuple)}
+    return deepcopy(pipeline, shared)
+
+
 def describe(folder: Path) -> str:
     """What stands at the progress bar: the output's name and the pipeline's."""
     return f"{folder.parents[1].stem} {folder.name}"
@@ -81,7 +91,7 @@ class _Local(LocalPipelineExecutor):
     def run_rank(self, rank: int) -> None:
         """Run one task with a pipeline of its own, whose statistics are this task's."""
         executor = copy(self)
-        executor.pipeline = deepcopy(self.pipeline)
+        executor.pipeline = for_one_task(self.pipeline)
         logger.disable("datatrove.executor")  # it would print what a task raises, which is for the caller to say
         # datatrove's steps have progress bars of their own, which would run over that of the tasks.
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
@@ -103,7 +113,7 @@ class _Slurm(SlurmPipelineExecutor):
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1):  # noqa: ANN202
         executor = copy(self)
-        executor.pipeline = deepcopy(self.pipeline)  # a job may do several tasks: each has statistics of its own
+        executor.pipeline = for_one_task(self.pipeline)  # a job may do several tasks
         try:
             return super(_Slurm, executor)._run_for_rank(rank, local_rank, node_rank)
         except (ValueError, OSError) as error:

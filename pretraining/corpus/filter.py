@@ -103,12 +103,13 @@ def filter_corpus(plan: Plan, output: Path, engine: Engine, removed: Path | None
 def _run_pipelines(plan: Plan, shards: list[tuple[str, int]], stage: Run) -> Counter:
     """Run all pipelines; what they kept is below work/kept. Returns what was read and dropped."""
     rules, tasks, work, gone = plan.rules, len(shards), stage.work, stage.work / "removed"
+    digests = [entry["sha256"] for source in stage.stage.sources for entry in source["manifest"]["files"]]
     if plan.rules.benchmark and plan.ngrams:
         write_ngrams(rules.benchmark, work / "ngrams")
 
     def select(writing: bool) -> list[PipelineStep]:
         steps: list[PipelineStep] = [
-            ReadInput(shards),
+            ReadInput(shards, digests),
             Select(rules, RemovedWriter(gone / "rules") if writing else None),
         ]
         if plan.rules.benchmark and plan.ngrams:

@@ -46,7 +46,8 @@ def build_index(source: Path, tokenizer_folder: Path, prefix: str, engine: Engin
     digests = {entry["name"]: entry["sha256"] for entry in source_manifest["files"]}
     tasks = [[digests[one.shard.name], one.start, one.end] for one in ranges]
     with work_folder(Path(prefix), plan, tasks, engine) as work:
-        run_tasks([Encode(ranges, work / FIRST)], len(ranges), work / "tasks" / FIRST, engine)
+        encode = Encode(ranges, work / FIRST, [digests[one.shard.name] for one in ranges])
+        run_tasks([encode], len(ranges), work / "tasks" / FIRST, engine)
         facts = _join(ranges, list(digests), work, prefix, vocabulary_size(tokenizer))
         facts["sources"] = [
             {

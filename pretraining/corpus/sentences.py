@@ -147,8 +147,8 @@ def convert(inputs: list[Path], output: Path, *, engine: Engine = LOCAL) -> dict
         sentences=True,
     ) as run:
         split = SplitSentences([are_sentences for _, are_sentences, _ in shards])
-        pipeline = [ReadShard([path for path, _, _ in shards]), split, WriteShard(run.work / FIRST)]
-        run.tasks(FIRST, pipeline, len(shards), unit="shard")
+        reader = ReadShard([path for path, _, _ in shards], [entry["sha256"] for _, _, entry in shards])
+        run.tasks(FIRST, [reader, split, WriteShard(run.work / FIRST)], len(shards), unit="shard")
         run.stage.counts = run.counts(FIRST, str(split))
         run.stage.sources = sources
         run.publish(run.shards(len(shards)))

@@ -5,7 +5,7 @@ the steps that read and write. Rules are a filter of datatrove's; de-duplication
 datatrove's own, with words cut at blanks, for the tokenizers that it takes for English need spaCy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -48,8 +48,8 @@ class BlankTokenizer(WordTokenizer):
 class ReadInput(ReadShard):
     """Yield the documents of the shard of this rank. `shards`: path, number of the --input that it belongs to."""
 
-    def __init__(self, shards: list[tuple[str, int]]) -> None:
-        super().__init__([Path(path) for path, _ in shards])
+    def __init__(self, shards: list[tuple[str, int]], digests: Sequence[str] = ()) -> None:
+        super().__init__([Path(path) for path, _ in shards], digests)
         self.numbers = tuple(number for _, number in shards)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:

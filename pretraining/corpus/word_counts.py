@@ -23,7 +23,7 @@ from math import lcm
 from operator import itemgetter
 from pathlib import Path
 
-from pretraining.corpus.documents import list_shards, read_shard
+from pretraining.corpus.documents import read_manifest, read_shard
 from pretraining.corpus.tokenizer import normalizer_of, pre_tokenizer_of
 from pretraining.corpus.workers import map_in_order
 from pretraining.corpus.writing import naming_file
@@ -50,6 +50,7 @@ class CountJob:
     number: int
     folder: Path
     words: Words
+    sha256: str | None = None  # of the shard
 
 
 @dataclass
@@ -76,7 +77,10 @@ def count_words(
         for number, folder in enumerate(folders):
             own = work / str(number)
             own.mkdir(parents=True)
-            jobs = [CountJob(shard, place, own, words) for place, shard in enumerate(list_shards(folder))]
+            jobs = [
+                CountJob(folder / entry["name"], place, own, words, entry["sha256"])
+                for place, entry in enumerate(read_manifest(folder)["files"])
+            ]
             counted = map_in_order(count_shard, jobs, workers=workers, description="count words", unit="shard")
             parts = [run for of_shard in counted for run in of_shard]
             run, total = _merge_all(parts, own, workers)
@@ -99,7 +103,7 @@ def count_shard(job: CountJob) -> list[Path]:
         _write_run(runs[-1], sorted(cut_units(units, job.words).items()))
         units.clear()
 
-    for document in read_shard(job.shard):
+    for document in read_shard(job.shard, job.sha256):
         for line in document.text.split("\n"):  # not the whole text: it may be as long as a corpus
             units.update(line.split(" "))
             if len(units) >= DISTINCT_UNITS:

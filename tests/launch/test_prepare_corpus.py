@@ -55,6 +55,8 @@ def test_all_stages_once_and_again_only_what_changed(xml: Path) -> None:
     first = prepare(xml, "--language", "eng")
     assert "dropped language 1" in first.stdout and "index: 29 documents" in first.stdout
     before = contents(xml / "out")
+    stamp = (xml / "out" / ".pubmed.stamp").read_text()
+    assert len(stamp.splitlines()) == 2 and "a.xml" not in stamp  # of a mirror of PMC it would name millions
     again = prepare(xml, "--language", "eng")
     assert again.stdout.splitlines() == [
         f"{stage}: done already" for stage in ("pubmed", "filter", "sentences", "vocab", "index")

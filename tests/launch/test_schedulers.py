@@ -86,6 +86,17 @@ def test_paths_mean_the_same_in_the_folder_of_the_job(tmp_path: Path) -> None:
     assert "--save is the folder of the run here" in result.stderr
 
 
+def test_a_blend_in_one_word_means_the_same_in_the_folder_of_the_job(tmp_path: Path) -> None:
+    """As DATA_PATH has it: weights stay, prefixes become absolute; a prefix with blanks is one prefix."""
+    stand_in(tmp_path, "sbatch", 'env >"$(dirname "$0")/../env.txt"; echo 1')
+    absolute = f"0.7 {tmp_path}/a/x 0.3 {tmp_path}/b"
+    for given, means in {"0.7 a/x 0.3 b": absolute, "a b/c": f"{tmp_path}/a b/c", "7": f"{tmp_path}/7"}.items():
+        submit(tmp_path, "first", "--", "--data-path", "0.7 a/x 0.3 b", SCHEDULER="slurm", DATA_PATH=given)
+        variables = dict(line.partition("=")[::2] for line in (tmp_path / "env.txt").read_text().splitlines())
+        assert variables["DATA_PATH"] == means
+        assert asked(tmp_path, "sbatch")[-1] == absolute
+
+
 @pytest.mark.parametrize(
     ("scheduler", "program", "answer", "dependencies"),
     [
@@ -248,8 +259,26 @@ def test_what_a_site_sets(tmp_path: Path) -> None:
     seen = ["/r", "/data", "/local", str(tmp_path), *(str(tmp_path / name) for name in ("bin", "a", "b"))]
     assert words[1:4] == ["exec", "--nv", "--bind"] and words[4].split(",") == seen
     assert words[7:10] == [str(image), "bash", "/r/launch/pretrain.sh"]
+    container = {"CONTAINER": str(image), "PRETRAIN_FLAGS": "--lr 1e-4"}
+    blend = {"DATA_PATH": f"0.7 {tmp_path}/a/x 0.3 {tmp_path}/bin/y"}  # in one word, as the variable has it
+    seen = ["/r", str(tmp_path / "a"), str(tmp_path / "bin")]
+    assert site(tmp_path, **container, **blend).stdout.split("\n")[4].split(",") == seen
+    (tmp_path / "a" / "c d").mkdir()
+    words = site(tmp_path, **container, DATA_PATH=f"{tmp_path}/a/c d/x").stdout.split("\n")
+    assert words[4] == f"/r,{tmp_path}/a/c d"
     result = site(tmp_path, 1, CONTAINER="missing.sif")
     assert len(error_lines(result)) == 1 and "missing.sif does not exist" in result.stderr
+
+
+def test_what_a_site_brings_may_ask_for_variables_that_are_not_set(tmp_path: Path) -> None:
+    """The scripts that source env.sh have `set -u`, by which /etc/profile, conda and some modules would end a job."""
+    (tmp_path / "site").write_text('[ -n "$NOBODY_HAS_SET_THIS" ] || INTERFACE=ib0\n')
+    (tmp_path / "modules").write_text('module() { echo "$1 $2 $NOR_THIS"; }\n')
+    script = 'source "$2"; set -u; ROOT=/r; source "$1"; echo "$INTERFACE"; echo "$NOR_THIS"'
+    words = ["bash", "-c", script, "bash", LAUNCH / "env.sh", tmp_path / "modules"]
+    variables = environment(tmp_path, SITE_ENV=str(tmp_path / "site"), MODULES="cuda")
+    result = subprocess.run(words, env=variables, capture_output=True, text=True)
+    assert result.stdout == "load cuda \nib0\n" and "NOR_THIS: unbound variable" in result.stderr  # strict again
 
 
 # ---- containers ----

@@ -1,6 +1,9 @@
 """Checkpoints that are whole or not there: delayed saves, killed ones, and what is kept."""
 
 import os
+import re
+import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -159,3 +162,50 @@ def test_a_step_back_never_deletes_the_checkpoint_just_written(corpus: Corpus, t
     assert checkpoint.find_checkpoint(save).name == "step_00000003"
     verify(checkpoint.find_checkpoint(save))
     assert names_in(save) == ["latest", "step_00000003", "step_00000005"]
+
+
+def kill_in_deletion() -> None:
+    """A hook: this rank is killed when it has deleted one file of a whole checkpoint."""
+    original = shutil.rmtree
+
+    def rmtree(path, **options):
+        if (Path(path) / checkpoint.MANIFEST).is_file():
+            (Path(path) / training_state.WEIGHTS).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(path, **options)
+
+    shutil.rmtree = rmtree
+
+
+def test_killed_while_a_step_is_saved_again_no_half_checkpoint_has_its_name(corpus: Corpus, tmp_path: Path) -> None:
+    """Back to step 1 and on to step 2, of which there is a checkpoint of the earlier try."""
+    save = tmp_path / "run"
+    flags = flags_of(corpus, save, train_iters=2, save_interval=1, keep_checkpoints=0)
+    train(tmp_path / "out0", 1, flags)
+    older = ["--load", str(save / "checkpoints" / "step_00000001")]
+    run = start_training(tmp_path / "out1", 1, [*flags, *older], kill_in_deletion).wait()
+    assert run.statuses == [-signal.SIGKILL], run.report()
+    verify(checkpoint.find_checkpoint(save))
+    train(tmp_path / "out2", 1, [*flags, *older])
+    assert names_in(save) == ["latest", "step_00000001", "step_00000002"]
+    verify(checkpoint.find_checkpoint(save))
+
+
+def fill_the_disk() -> None:
+    """A hook: from the first save on no file gets longer than a part of the weights."""
+    original = training_state.save_state
+
+    def save_state(engine, folder):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        return original(engine, folder)
+
+    training_state.save_state = save_state
+
+
+def test_a_disk_that_is_full_ends_all_ranks_with_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    save = tmp_path / "run"
+    run = start_training(tmp_path / "out", 2, flags_of(corpus, save, train_iters=1), fill_the_disk).wait()
+    assert run.statuses == [1, 1], run.report()
+    lines = (run.errors(0) + run.errors(1)).splitlines()
+    assert len(lines) == 1 and re.match(rf"error: {save}.*/weights\.safetensors cannot be written: ", lines[0])
+    assert not (save / "checkpoints" / "latest").exists()

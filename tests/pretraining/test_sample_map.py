@@ -166,6 +166,22 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list(folder.iterdir()) == []
 
 
+def test_two_runs_that_build_the_same_map_at_once_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two containers that share a file system both may have the same process id."""
+    corpus = corpus_of(tmp_path / "corpus", make_documents(20))
+    whole = sample_map.sample_records
+
+    def other_run_first(*arguments) -> np.ndarray:
+        monkeypatch.setattr(sample_map, "sample_records", whole)
+        build_sample_map(corpus, tmp_path / "maps" / "map", (0, 20), CUT)
+        return whole(*arguments)
+
+    monkeypatch.setattr(sample_map, "sample_records", other_run_first)
+    build_sample_map(corpus, tmp_path / "maps" / "map", (0, 20), CUT)
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["map"]
+    assert np.array_equal(open_sample_map(tmp_path / "maps" / "map"), whole(corpus, 0, 20, CUT))
+
+
 def test_a_map_that_is_there_is_not_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = corpus_of(tmp_path, make_documents(20))
     build_sample_map(corpus, tmp_path / "map", (0, 20), CUT)

@@ -1,7 +1,10 @@
 """Mistakes on the command line: one sentence, exit status 1, nothing written; also with two ranks."""
 
+import os
 import re
 import shutil
+import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,31 @@ def test_published_weights_of_another_vocabulary_are_refused(corpus: Corpus, tmp
     flags = flags_of(corpus, tmp_path / "run", train_iters=1, init_from=tmp_path / "exported")
     sentence = start_training(tmp_path / "out1", 1, flags).wait().mistake()
     assert "--init-from" in sentence and "vocabulary" in sentence
+
+
+def be_at(**variables: str) -> None:
+    """A hook: be the rank that these variables of a launcher say, and no other."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        del os.environ[name]
+    os.environ.update(variables)
+
+
+def test_what_one_host_alone_lacks_is_said_there(corpus: Corpus, tmp_path: Path) -> None:
+    """By its first rank, with its name; what the flags say is said by rank 0 alone, by whatever launcher."""
+    first_of_host, second = {"RANK": "8", "LOCAL_RANK": "0"}, {"RANK": "9", "LOCAL_RANK": "1"}
+    by_mpi = {f"OMPI_COMM_WORLD_{name}": value for name, value in (second | {"SIZE": "16"}).items()}
+    starts = [
+        (first_of_host | {"WORLD_SIZE": "16"}, {"data_path": tmp_path / "absent"}, f"error: {socket.gethostname()}: "),
+        (second | {"WORLD_SIZE": "16"}, {"data_path": tmp_path / "absent"}, ""),
+        (by_mpi, {"data_path": tmp_path / "absent"}, ""),
+        (first_of_host | {"WORLD_SIZE": "16"}, {"seed": -1}, ""),
+    ]
+    runs = [
+        start_training(
+            tmp_path / f"out{number}", 1, flags_of(corpus, tmp_path / "run", **mistake), partial(be_at, **at)
+        )
+        for number, (at, mistake, _) in enumerate(starts)
+    ]
+    for run, (_, _, said) in zip(runs, starts, strict=True):
+        assert run.wait().statuses == [1]
+        assert run.errors().startswith(said) and len(run.errors().splitlines()) == bool(said), run.report()

@@ -14,7 +14,10 @@ from pretraining.corpus import documents, encode, executors, pmc, pubmed, record
 from pretraining.corpus.code_digest import digest_of_code
 from pretraining.corpus.documents import Document, read_documents, write_shard, writing_stage
 from pretraining.corpus.engine import Engine
+from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.index import build_index
+from pretraining.corpus.selection import Rules
+from pretraining.corpus.word_counts import Words, count_words
 from tests.launch.launches import wait_until
 from tests.launch.test_slurm import slurm  # noqa: F401
 from tests.pretraining.corpus.test_index import write_tokenizer_folder
@@ -290,3 +293,29 @@ def test_what_a_killed_run_left_to_slurm_is_waited_for(
     pubmed.convert([source], tmp_path / "out", engine=engine)
     assert f"waiting for the Slurm jobs {name} of an earlier run" in capfd.readouterr().err
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
+
+
+def test_a_task_does_not_copy_the_paths_of_all_tasks(tmp_path: Path) -> None:
+    """Of a mirror of PMC, millions; statistics and what else a step writes are its own."""
+    reader = text.ReadText([[tmp_path / "a.txt"], [tmp_path / "b.txt"]], tmp_path, "document-per-line", False)
+    (own,) = executors.for_one_task([reader])
+    assert own is not reader and own.groups is reader.groups
+    own.stat_update("lines", value=1)
+    assert own.stats["lines"].total == 1 and "lines" not in reader.stats.stats
+
+
+@pytest.mark.parametrize("kind", ["filter", "sentences", "vocab", "index"])
+def test_a_shard_that_is_not_the_one_of_its_manifest_is_refused(kind: str, tmp_path: Path) -> None:
+    """One letter of the text, so that all sizes stay: a damaged disk, an edit in place."""
+    source, output = write_stage(tmp_path / "in", sentences=True), tmp_path / "out"
+    stages_of = {
+        "filter": lambda: filter_corpus(Plan((source,), Rules()), output, Engine()),
+        "sentences": lambda: sentences.convert([source], output, engine=Engine()),
+        "vocab": lambda: count_words([source], None, Words("bpe", True, True), output, workers=1, max_words=9),
+        "index": lambda: build_index(source, write_tokenizer_folder(tmp_path / "tokenizer"), str(output), Engine()),
+    }
+    shard = source / "documents-00001.jsonl"
+    shard.write_bytes(shard.read_bytes().replace(b"A rat", b"A cat", 1))
+    with pytest.raises(ValueError, match=r"documents-00001\.jsonl was changed since its stage wrote it"):
+        stages_of[kind]()
+    assert not (output / "manifest.json").exists() and not Path(f"{output}.json").exists()
