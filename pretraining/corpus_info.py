@@ -25,7 +25,7 @@ from pretraining.config import DataConfig, RunConfig, require
 from pretraining.corpus.document_ids import DocumentIds
 from pretraining.corpus.index_manifest import check_tokenizer, read_index_manifest
 from pretraining.corpus.indexed import IndexedCorpus
-from pretraining.corpus.provenance import describe_stages, files_of_document
+from pretraining.corpus.provenance import describe_stages, files_of_document, with_sources
 from pretraining.corpus.tokenizer import load_tokenizer, piece_text, special_tokens
 from pretraining.data import Samples
 from pretraining.sample_map import (
@@ -85,7 +85,8 @@ def describe_sample(
 
 def corpus_info(arguments: argparse.Namespace) -> Iterator[str]:
     """All lines of the command. Raises ValueError for users' mistakes."""
-    prefix, manifest = arguments.prefix, read_index_manifest(arguments.prefix)
+    prefix = arguments.prefix
+    manifest = with_sources(prefix, read_index_manifest(prefix))
     folder = arguments.tokenizer or Path(prefix).parent / manifest.get("tokenizer", "tokenizer")
     require(
         arguments.tokenizer or (folder / "tokenizer.json").is_file(),

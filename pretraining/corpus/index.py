@@ -5,9 +5,10 @@
 
 Steps of the first: cut the shards of the input into ranges of whole documents, the same ones for any number of
 workers; in each task, encode the sentences of one (encode.py) into PREFIX.work; join what the tasks wrote, in order, as
-PREFIX.bin and PREFIX.idx, and the documents' ids as PREFIX.ids; last, write the manifest PREFIX.json, which holds those
-of all stages before. Sentences and documents without a single word piece are dropped and counted. A run that was killed
-goes on with the same command (stages.py); `.NAME.*.partial`, which it left, are overwritten.
+PREFIX.bin and PREFIX.idx, and the documents' ids as PREFIX.ids; copy the manifest of the stage before, which holds all
+earlier ones, as PREFIX.sources.json; last, write the manifest PREFIX.json. Sentences and documents without a single
+word piece are dropped and counted. A run that was killed goes on with the same command (stages.py);
+`.NAME.*.partial`, which it left, are overwritten or removed.
 The second is for a corpus that Megatron's own tools made: see `pretraining.corpus.adopt`.
 """
 
@@ -26,12 +27,14 @@ from pretraining.corpus.encode import Chunk, Encode, cut_into_ranges, read_parts
 from pretraining.corpus.engine import LOCAL, Engine, add_engine_flags, read_counts, read_engine
 from pretraining.corpus.index_manifest import is_index_manifest, write_manifest
 from pretraining.corpus.indexed import CorpusWriter, corpus_path, token_dtype
+from pretraining.corpus.provenance import SOURCES
 from pretraining.corpus.stages import FIRST, run_tasks, work_folder
 from pretraining.corpus.tokenizer import load_tokenizer, tokenizer_sha256, vocabulary_size
+from pretraining.corpus.writing import remove_partials, write_whole
 
 
 def build_index(source: Path, tokenizer_folder: Path, prefix: str, engine: Engine = LOCAL) -> dict:
-    """Write PREFIX.bin, .idx and .json from a stage folder of one sentence a line; return the manifest."""
+    """Write PREFIX and its endings from a stage folder of one sentence a line; return the manifest."""
     tokenizer = load_tokenizer(tokenizer_folder)
     source_manifest = read_manifest(source)
     if not source_manifest.get("sentences"):
@@ -49,14 +52,11 @@ def build_index(source: Path, tokenizer_folder: Path, prefix: str, engine: Engin
         encode = Encode(ranges, work / FIRST, [digests[one.shard.name] for one in ranges])
         run_tasks([encode], len(ranges), work / "tasks" / FIRST, engine)
         facts = _join(ranges, list(digests), work, prefix, vocabulary_size(tokenizer))
-        facts["sources"] = [
-            {
-                "stage": source_manifest["stage"],
-                "documents": source_manifest["documents"],
-                **source_entry(source / MANIFEST),
-                "manifest": source_manifest,
-            }
-        ]
+        entry = {"stage": source_manifest["stage"], "documents": source_manifest["documents"]}
+        facts["sources"] = [entry | source_entry(source / MANIFEST)]
+        for ending in (SOURCES, ".json"):
+            remove_partials(corpus_path(prefix, ending))
+        write_whole(corpus_path(prefix, SOURCES), (source / MANIFEST).read_bytes())
         manifest = write_manifest(prefix, tokenizer_folder, tokenizer, facts)
         _unfinished(prefix).unlink()
     return manifest
@@ -94,7 +94,7 @@ def _require_replaceable(prefix: str) -> None:
     manifest_path = corpus_path(prefix, ".json")
     if manifest_path.exists() and not is_index_manifest(manifest_path):
         raise ValueError(f"{manifest_path} was not made by this stage; choose another --output-prefix")
-    for path in (corpus_path(prefix, suffix) for suffix in (".bin", ".idx", ".ids")):
+    for path in (corpus_path(prefix, suffix) for suffix in (".bin", ".idx", ".ids", SOURCES)):
         if path.exists() and not manifest_path.exists() and not _unfinished(prefix).exists():
             raise ValueError(
                 f"{path} exists but {manifest_path} does not, so this stage did not make it; "
@@ -105,7 +105,7 @@ def _require_replaceable(prefix: str) -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pretraining.corpus.index",
-        description="Encode documents of one sentence a line into PREFIX.bin, .idx, .ids and .json.",
+        description="Encode documents of one sentence a line into PREFIX.bin, .idx, .ids, .sources.json and .json.",
     )
     parser.add_argument("--input", type=Path, metavar="DIR", help="The folder that the sentences stage wrote.")
     parser.add_argument(
@@ -118,7 +118,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output-prefix",
         metavar="PREFIX",
-        help="The corpus is written to PREFIX.bin, .idx, .ids and .json; PREFIX.work is used on the way.",
+        help="The corpus: PREFIX.bin, .idx, .ids, .sources.json and .json; PREFIX.work is used on the way.",
     )
     parser.add_argument(
         "--adopt",

@@ -54,10 +54,16 @@ def _vocabulary(tokenizer_folder: Path) -> dict:
 
 def is_index_manifest(path: Path) -> bool:
     """Whether a file is a manifest that `write_manifest` wrote."""
+    return _parse(path) is not None
+
+
+def _parse(path: Path) -> dict | None:
+    """The manifest in a file, or None where it is something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["stage"] == "index"
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return manifest if manifest["stage"] == "index" else None
     except (ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def read_index_manifest(prefix: str | Path, tokenizer_folder: str | Path = "DIR") -> dict:
@@ -68,9 +74,9 @@ def read_index_manifest(prefix: str | Path, tokenizer_folder: str | Path = "DIR"
             f"{path} is missing, so {prefix} is unfinished or not made here; run the index stage again, "
             f"or `python -m pretraining.corpus.index --adopt {prefix} --tokenizer {tokenizer_folder}`"
         )
-    if not is_index_manifest(path):
+    manifest = _parse(path)
+    if manifest is None:
         raise ValueError(f"{path} is not the manifest of a corpus; run the index stage again")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
     bin_path = corpus_path(prefix, ".bin")
     if not bin_path.is_file() or bin_path.stat().st_size != manifest["bin_bytes"]:
         raise ValueError(f"{bin_path} is not the file that {path} describes; make or copy the corpus again")

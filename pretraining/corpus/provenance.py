@@ -1,17 +1,47 @@
-"""Where a corpus came from, read from its manifest PREFIX.json, which holds those of all stages before.
+"""Where a corpus came from, read from its manifest PREFIX.json and from PREFIX.sources.json.
 
 Functions only; `python -m pretraining.corpus_info PREFIX` prints what they return.
 
-Steps: `describe_stages` goes back through the stages, a paragraph for each; `files_of_document` follows one document
-back: index -> shard of the last stage -> the shard that was made from -> the input file that was read.
+PREFIX.sources.json is the manifest of the stage before, which holds those of all stages before it. With a mirror of PMC
+it has an entry for each of millions of articles, half a gigabyte: PREFIX.json, which every rank reads, has its SHA-256.
+
+Steps: (1) `with_sources` puts the manifests together; (2) `describe_stages` goes back through the stages, a paragraph
+for each; `files_of_document` follows one document back: index -> shard of the last stage -> the shard that was made
+from -> the input file that was read.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
+from pretraining.corpus.indexed import corpus_path
+
+SOURCES = ".sources.json"
+
 FILES_NAMED = 5  # input files that a paragraph names; the manifest has all
 ONE_SHARD_A_TASK = ("pubmed", "pmc")  # so as many shards as files are one each; text and records cut by length
+
+
+def with_sources(prefix: str | Path, manifest: dict) -> dict:
+    """The manifest of the corpus PREFIX with those of the stages before it in its "sources".
+
+    Raises ValueError where PREFIX.sources.json is not there or is that of another corpus.
+    """
+    source = manifest["sources"][0]
+    if "sha256" not in source or "manifest" in source:  # adopted; or made when PREFIX.json still held them
+        return manifest
+    path = corpus_path(prefix, SOURCES)
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != source["sha256"]:
+        state = "is that of another corpus" if content else "is missing"
+        raise ValueError(
+            f"{path}, which says where {prefix} came from, {state}; copy it from where the corpus was made, or run the "
+            "index stage again"
+        )
+    return manifest | {"sources": [source | {"manifest": json.loads(content)}]}
 
 
 def describe_stages(manifest: dict, depth: int = 0) -> Iterator[str]:

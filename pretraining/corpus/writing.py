@@ -6,6 +6,7 @@ sentence that does.
 """
 
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -47,3 +48,9 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file that gets its name only when it is whole and on disk."""
     with open_whole(path) as file:
         file.write(content)
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what killed writers of a file left; for a caller that knows of no other writer."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        partial.unlink(missing_ok=True)

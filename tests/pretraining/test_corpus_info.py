@@ -1,6 +1,7 @@
 """corpus_info: the counts of every stage, samples as the training sees them, traced to documents and files."""
 
 import gzip
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pretraining.corpus.engine import LOCAL
 from pretraining.corpus.filter import Plan, filter_corpus
 from pretraining.corpus.index import build_index
 from pretraining.corpus.indexed import IndexedCorpus
-from pretraining.corpus.provenance import describe_stages, files_of_document
+from pretraining.corpus.provenance import describe_stages, files_of_document, with_sources
 from pretraining.corpus.selection import Rules
 from tests.commands import call
 from tests.tiny import make_corpus, make_tokenizer, micro_batches, open_samples, tiny_config
@@ -112,7 +113,7 @@ def test_a_full_text_is_traced_to_the_file_that_is_named_after_it(tmp_path: Path
     sentences.convert([tmp_path / "documents"], tmp_path / "sentences")
     prefix = tmp_path / "c"
     manifest = build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(prefix))
-    assert files_of_document(manifest, 0)[2] == "one of 3 input files:"
+    assert files_of_document(with_sources(prefix, manifest), 0)[2] == "one of 3 input files:"
     result = call(corpus_info.main, prefix, "--split", "1,0,0", "--seq-length", "16", "--sample", 0)
     assert result.returncode == 0, result.stderr
     assert "document id: PMC1\n" in result.stdout and result.stdout.count("input file: ") == 1
@@ -127,11 +128,34 @@ def test_the_vocabulary_is_described_where_it_is_the_one_that_made_the_corpus(tm
     assert made.returncode == 0, made.stderr
     manifest = build_index(tmp_path / "text", tmp_path / "tokenizer", str(tmp_path / "c"))
     assert manifest["tokenizer_manifest"]["sources"][0]["documents"] == 20
-    described = "\n".join(describe_stages(manifest))
+    described = "\n".join(describe_stages(with_sources(tmp_path / "c", manifest)))
     assert re.search(r"stage vocab: \d+ entries\n    counts: words 1\d\d,", described)
     assert described.count("code: ") == 3
     (tmp_path / "tokenizer" / "manifest.json").write_text('{"stage": "vocab", "tokenizer_sha256": "of another"}')
     assert "tokenizer_manifest" not in build_index(tmp_path / "text", tmp_path / "tokenizer", str(tmp_path / "d"))
+
+
+def test_sources_lie_beside_the_manifest_that_every_rank_reads(tmp_path: Path) -> None:
+    """A mirror of PMC is millions of files; corpora of before have them in PREFIX.json."""
+    for number in range(50):
+        (tmp_path / f"{number}.txt").write_text(f"w{number % 10} w2 w3 .\n")
+    text.convert(sorted(tmp_path.glob("*.txt")), tmp_path / "text")
+    prefix = tmp_path / "c"
+    manifest = build_index(tmp_path / "text", make_tokenizer(tmp_path / "tokenizer"), str(prefix))
+    assert "49.txt" not in (tmp_path / "c.json").read_text() and len(manifest["sources"]) == 1
+    whole = with_sources(prefix, manifest)
+    assert [source["name"] for source in whole["sources"][0]["manifest"]["sources"]][-1] == "9.txt"
+    shown = call(corpus_info.main, prefix, "--split", "1,0,0", "--seq-length", "16")
+    assert shown.returncode == 0 and "50 input file(s)" in shown.stdout
+    other = tmp_path / "c.sources.json"
+    other.rename(tmp_path / "elsewhere")
+    for content, words in ((None, "c.sources.json, which says where"), ("{}", "is that of another corpus; copy it")):
+        if content:
+            other.write_text(content)
+        result = call(corpus_info.main, prefix)
+        assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1
+    (tmp_path / "c.json").write_text(json.dumps(whole))
+    assert call(corpus_info.main, prefix, "--split", "1,0,0", "--seq-length", "16").stdout == shown.stdout
 
 
 def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:
@@ -151,7 +175,7 @@ def test_a_document_is_traced_through_the_filter_and_not_to_a_file_that_is_a_gue
     filter_corpus(Plan((tmp_path / "text",), Rules()), tmp_path / "kept", LOCAL)
     sentences.convert([tmp_path / "kept"], tmp_path / "sentences")
     manifest = build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"))
-    lines = files_of_document(manifest, 1)
+    lines = files_of_document(with_sources(tmp_path / "c", manifest), 1)
     assert [line.split(" (")[0] for line in lines] == [
         *(f"{stage}: documents-00001.jsonl" for stage in ("sentences", "filter", "text")),
         "one of 2 input files:", "input file: a.txt", "input file: b.txt",

@@ -17,6 +17,7 @@ from pretraining.corpus.document_ids import DocumentIds, DocumentIdWriter
 from pretraining.corpus.documents import Document, write_shard, writing_stage
 from pretraining.corpus.index import build_index
 from pretraining.corpus.indexed import CorpusWriter, IndexedCorpus, corpus_path
+from pretraining.corpus.provenance import with_sources
 from pretraining.corpus.sentences import convert
 from pretraining.sample_map import sample_records
 from tests.tiny import make_tokenizer
@@ -76,7 +77,7 @@ def test_ids_and_manifests_of_all_stages_lie_beside_the_index(tmp_path: Path) ->
     build_index(tmp_path / "sentences", make_tokenizer(tmp_path / "tokenizer"), str(tmp_path / "c"))
     ids = DocumentIds(tmp_path / "c")
     assert [ids[number] for number in range(len(ids))] == ["pmid-00", "pmid-02", "pmid-10", "pmid-11"]
-    manifest = json.loads((tmp_path / "c.json").read_text())
+    manifest = with_sources(tmp_path / "c", json.loads((tmp_path / "c.json").read_text()))
     assert [shard["documents"] for shard in manifest["shards"]] == [2, 2]
     before = manifest["sources"][0]["manifest"]["sources"][0]["manifest"]
     assert before["stage"] == "pubmed" and before["options"] == {"flag": "value"}
@@ -95,7 +96,7 @@ def test_a_run_killed_anywhere_is_repeated_to_the_same_bytes(tmp_path: Path, rep
     subprocess.run(command, cwd=repository, check=True, capture_output=True)
     seconds = time.monotonic() - began
     whole = {path.name: path.read_bytes() for path in tmp_path.glob("c.*")}
-    assert set(whole) == {"c.bin", "c.idx", "c.ids", "c.json"}
+    assert set(whole) == {"c.bin", "c.idx", "c.ids", "c.sources.json", "c.json"}
     for share in (0.4, 0.7, 0.9):
         process = subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(share * seconds)

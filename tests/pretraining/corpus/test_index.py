@@ -120,7 +120,8 @@ def test_the_command_writes_every_sentence(repository, tmp_path, tokenizer_folde
         assert manifest[f"{suffix}_sha256"] == found["sha256"]
     assert manifest["bin_bytes"] == corpus_path(prefix, ".bin").stat().st_size
     assert check_tokenizer(prefix, tokenizer_folder) == manifest
-    assert sorted(path.name for path in prefix.parent.iterdir()) == ["v1.0.bin", "v1.0.ids", "v1.0.idx", "v1.0.json"]
+    endings = ("bin", "ids", "idx", "json", "sources.json")
+    assert sorted(path.name for path in prefix.parent.iterdir()) == [f"v1.0.{ending}" for ending in endings]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 50, 64, 1000, 1 << 20])
