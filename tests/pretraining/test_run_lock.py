@@ -3,12 +3,15 @@
 import errno
 import fcntl
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pretraining import checkpoint, run_lock
+from pretraining import engine as engine_module
 from tests.run_folders import run_state
 from tests.tiny import make_corpus
 from tests.training_runs import Run, flags_of, start_training, watch_steps
@@ -21,12 +24,34 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("corpus"), documents=20)
 
 
-def start_slow_run(folder: Path, flags: list[str]) -> Run:
-    """A run whose steps take half a second, once it has begun."""
-    run = start_training(folder / "first", 1, flags, partial(watch_steps, folder / "seen", pause_s=0.5))
-    while not (folder / "seen" / "steps0.jsonl").exists():
-        assert run.statuses == [None], run.report()
+def hold_steps(seen: Path, go: Path) -> None:
+    """A hook: write down every step, and end none before the file `go` is there."""
+    watch_steps(seen)
+    original = engine_module.train_step
+
+    def train_step(*given: Any) -> tuple:
+        result = original(*given)
+        deadline = time.monotonic() + 60
+        while not go.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return result
+
+    engine_module.train_step = train_step
+
+
+def wait_until(condition: Callable[[], bool], *runs: Run) -> None:
+    """Wait for a condition, as long as none of the runs has ended; at most a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert all(run.statuses[0] is None for run in runs), "\n".join(run.report() for run in runs)
+        assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
+
+
+def start_held_run(folder: Path, flags: list[str]) -> Run:
+    """A run in its first step, which lasts until folder / "go" is there."""
+    run = start_training(folder / "first", 1, flags, partial(hold_steps, folder / "seen", folder / "go"))
+    wait_until((folder / "seen" / "steps0.jsonl").exists, run)
     return run
 
 
@@ -37,11 +62,12 @@ def be_impatient() -> None:
 
 def test_a_second_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     save = tmp_path / "run"
-    flags = flags_of(corpus, save, train_iters=20, load=save)
-    first = start_slow_run(tmp_path, flags)
+    flags = flags_of(corpus, save, train_iters=4, load=save)
+    first = start_held_run(tmp_path, flags)
     second = start_training(tmp_path / "second", 2, flags, be_impatient).wait()
     assert first.statuses == [None], first.report()
-    first.end()
+    (tmp_path / "go").touch()
+    assert first.wait().statuses == [0], first.report()
     assert second.statuses == [1, 1], second.report()
     waiting, error = second.errors(0).splitlines()
     assert waiting == f"waiting for another run that writes to --save {save}"
@@ -51,10 +77,12 @@ def test_a_second_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) -
 def test_a_second_run_waits_for_the_end_of_the_first(corpus: Corpus, tmp_path: Path) -> None:
     save = tmp_path / "run"
     flags = flags_of(corpus, save, train_iters=4, save_interval=1, load=save)
-    first = start_slow_run(tmp_path, flags)
+    first = start_held_run(tmp_path, flags)
     second = start_training(tmp_path / "second", 1, flags)
+    errors = tmp_path / "second" / "rank0.err"
+    wait_until(lambda: errors.exists() and "waiting for another run" in errors.read_text(), first, second)
+    (tmp_path / "go").touch()
     assert (first.wait().statuses, second.wait().statuses) == ([0], [0]), first.report() + second.report()
-    assert "waiting for another run" in second.errors()
     assert run_state(save) == {"status": "finished", "step": 4, "launch": "", "reason": ""}
     newest = checkpoint.find_checkpoint(save)
     assert newest.name == "step_00000004"
