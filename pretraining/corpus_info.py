@@ -131,7 +131,7 @@ def _parse_arguments() -> argparse.Namespace:
         prog="python -m pretraining.corpus_info",
         description="Print what an indexed corpus is and where it came from; trace samples to their documents.",
     )
-    parser.add_argument("prefix", metavar="PREFIX", help="The corpus: PREFIX.bin, .idx, .ids and .json.")
+    parser.add_argument("prefix", metavar="PREFIX", help="The corpus: PREFIX.bin, .idx, .ids, .sources.json and .json.")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="Left out: where it was when the index was made.")
     parser.add_argument("--sample", type=int, metavar="N", help="Trace this sample alone, numbered as in the training.")
     parser.add_argument("--epoch", type=int, metavar="N", default=0, help="Epoch whose masks to show. Default: 0.")

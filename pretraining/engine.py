@@ -286,7 +286,7 @@ def end_rank(status: int) -> NoReturn:
     """Close the process group and end this process at once, with this exit status.
 
     DeepSpeed keeps its groups, and with them gloo's threads. One that lets go of a tensor while Python takes itself
-    apart for half a second calls std::terminate: a finished run with status 134, about once in a thousand.
+    apart calls std::terminate: seldom, but then a finished run has status 134.
     """
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -3,7 +3,7 @@
 Functions only; `python -m pretraining.corpus_info PREFIX` prints what they return.
 
 PREFIX.sources.json is the manifest of the stage before, which holds those of all stages before it. With a mirror of PMC
-it has an entry for each of millions of articles, half a gigabyte: PREFIX.json, which every rank reads, has its SHA-256.
+it has an entry for each of millions of articles: PREFIX.json, which every rank reads, has only its SHA-256.
 
 Steps: (1) `with_sources` puts the manifests together; (2) `describe_stages` goes back through the stages, a paragraph
 for each; `files_of_document` follows one document back: index -> shard of the last stage -> the shard that was made
