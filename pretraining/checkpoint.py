@@ -123,14 +123,14 @@ def layout(engine: engine_module.Engine) -> dict[str, int]:
 
 def _hash_together(folder: Path, engine: engine_module.Engine) -> dict[str, dict[str, Any]]:
     """{relative name: {bytes, sha256}} of all files, each rank hashing (and syncing) its share."""
-    names: list[Any] = [None]
+    names = None
     if engine.rank == 0:  # one rank looks through the folder
-        names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())]
-    dist.broadcast_object_list(names)
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = engine_module.from_rank_zero(names)
 
     def my_share() -> dict[str, dict[str, Any]]:
         mine = {}
-        for name in names[0][engine.rank :: engine.world_size]:
+        for name in names[engine.rank :: engine.world_size]:
             path = folder / name
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
