@@ -180,6 +180,7 @@ def prepare_run_folder(config: Config, merged: dict, device: torch.device, first
     folder = Path(config.run.save)
     folder.mkdir(parents=True, exist_ok=True)
     lock_run(folder)
+    refuse_overwriting(config)  # another run may have been here while this one waited
     checkpoint.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     checkpoint.write_atomically(folder / "ds_config.json", json.dumps(merged, indent=2) + "\n")
     checkpoint.write_atomically(folder / "command.txt", " ".join(sys.argv) + "\n")

@@ -55,6 +55,13 @@ def start_held_run(folder: Path, flags: list[str]) -> Run:
     return run
 
 
+def start_waiting_run(folder: Path, flags: list[str], first: Run) -> Run:
+    """A second run, which has said that it waits for the first."""
+    run, errors = start_training(folder / "second", 1, flags), folder / "second" / "rank0.err"
+    wait_until(lambda: errors.exists() and "waiting for another run" in errors.read_text(), first, run)
+    return run
+
+
 def be_impatient() -> None:
     """A hook: hardly wait for the lock."""
     run_lock.WAIT_SECONDS = 0.2
@@ -78,15 +85,23 @@ def test_a_second_run_waits_for_the_end_of_the_first(corpus: Corpus, tmp_path: P
     save = tmp_path / "run"
     flags = flags_of(corpus, save, train_iters=4, save_interval=1, load=save)
     first = start_held_run(tmp_path, flags)
-    second = start_training(tmp_path / "second", 1, flags)
-    errors = tmp_path / "second" / "rank0.err"
-    wait_until(lambda: errors.exists() and "waiting for another run" in errors.read_text(), first, second)
+    second = start_waiting_run(tmp_path, flags, first)
     (tmp_path / "go").touch()
     assert (first.wait().statuses, second.wait().statuses) == ([0], [0]), first.report() + second.report()
     assert run_state(save) == {"status": "finished", "step": 4, "launch": "", "reason": ""}
     newest = checkpoint.find_checkpoint(save)
     assert newest.name == "step_00000004"
     checkpoint.verify_files(newest, checkpoint.read_manifest(newest))
+
+
+def test_a_fresh_run_that_waited_does_not_overwrite_the_first(corpus: Corpus, tmp_path: Path) -> None:
+    save = tmp_path / "run"
+    flags = flags_of(corpus, save, train_iters=2)
+    first = start_held_run(tmp_path, flags)
+    second = start_waiting_run(tmp_path, flags, first)
+    (tmp_path / "go").touch()
+    assert (first.wait().statuses, second.wait().statuses) == ([0], [1]), first.report() + second.report()
+    assert f"error: --save {save} holds a run already" in second.errors()
 
 
 def test_a_file_system_without_locks_is_no_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
